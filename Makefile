@@ -1,0 +1,76 @@
+# The one front door. `make` alone prints what can be done.
+
+SHELL := /bin/bash
+VERSION := 4.0
+PG_CONFIG ?= pg_config
+DESTDIR ?=
+PREFIX ?= /usr/local
+export PG_CONFIG
+
+MODULES := $(patsubst %/Makefile,%,$(wildcard plproxy_c/Makefile pgq_sql/*/*/Makefile))
+EXTENSIONS := $(patsubst %/Makefile,%,$(wildcard extensions/*/Makefile))
+SUITES := $(patsubst %/Makefile,%,$(wildcard regress/*/Makefile))
+LINKS := pgqadm pgqd londiste walmgr pooler queue_mover queue_splitter table_dispatcher \
+	cube_dispatcher simple_consumer simple_serial_consumer
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check all server workers install install-server install-workers installcheck matrix \
+	bench lint fmt fresh dist clean
+
+help: ## print this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## run the whole product on throw-away servers (KEEP=1 leaves it running)
+	@scripts/deps demo
+	@scripts/demo/run
+
+check: ## install what is missing and run every test
+	@scripts/deps check
+	@scripts/check
+
+all: server workers ## build everything
+
+server:
+	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d all || exit 1; done
+
+workers:
+	@scripts/go build -o $(CURDIR)/.build/bin/skytools ./cmd/skytools
+
+install: install-server install-workers ## install into the system's PostgreSQL and PREFIX (DESTDIR is honoured)
+
+install-server: server
+	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d install DESTDIR=$(DESTDIR) || exit 1; done
+
+install-workers: workers
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 .build/bin/skytools $(DESTDIR)$(PREFIX)/bin/skytools
+	for l in $(LINKS); do ln -sf skytools $(DESTDIR)$(PREFIX)/bin/$$l; done
+
+installcheck: ## run the regression suites on the server that PGHOST and PGPORT name
+	@for d in $(SUITES); do $(MAKE) -s -C $$d installcheck || exit 1; done
+
+matrix: ## build and test the extensions on PostgreSQL 17 and 18
+	@scripts/deps matrix
+	@scripts/matrix
+
+bench: ## measure ours beside the old tools (DRIVER=pgq, QUICK=1)
+	@scripts/deps bench
+	@scripts/bench/run $(DRIVER) $(if $(QUICK),--quick)
+
+lint: ## format, vet, warnings as errors, shellcheck
+	@scripts/lint
+
+fmt: ## format the Go and C sources
+	@scripts/fmt
+
+fresh: ## prove the README's two commands in a bare Debian 12
+	@scripts/deps matrix
+	@scripts/fresh
+
+dist: ## make a source archive in .build
+	@mkdir -p .build
+	git archive --prefix=skytools-$(VERSION)/ -o .build/skytools-$(VERSION).tar.gz HEAD
+
+clean: ## remove what the build made
+	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d clean || exit 1; done
+	rm -rf .build
