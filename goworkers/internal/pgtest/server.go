@@ -1,0 +1,126 @@
+// A server of a test's own, for tests that take it away.
+
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// PrivateServer is a server of one test, which may stop and start it.
+type PrivateServer struct {
+	// DSN leads to the database postgres.
+	DSN string
+	// Port is where it listens on 127.0.0.1; it stays over restarts.
+	Port int
+
+	dir     string
+	program string // scripts/pgcluster
+}
+
+// Server starts a server of the test's own, with our extensions installed and
+// NAME=VALUE settings in its configuration. It is gone when the test ends.
+func Server(t testing.TB, settings ...string) *PrivateServer {
+	t.Helper()
+	tree := environ(t, treeEnv)
+	program, err := findScript("pgcluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not t.TempDir, which other users may not enter: as root the server runs
+	// as somebody else.
+	dir, err := os.MkdirTemp("", "skytools-pgtest.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := &PrivateServer{dir: filepath.Join(dir, "server"), program: program}
+	t.Cleanup(func() { _, _ = s.run("stop", s.dir, "immediate") })
+	out, err := s.run(append([]string{"start", s.dir, tree}, settings...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Port, err = strconv.Atoi(strings.TrimSpace(out)); err != nil {
+		t.Fatalf("pgcluster start printed no port: %q", out)
+	}
+	s.DSN = fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres", s.Port)
+	return s
+}
+
+// DB creates a database on the server, as the function DB does.
+func (s *PrivateServer) DB(t testing.TB, extensions ...string) *Database {
+	t.Helper()
+	return create(t, s.DSN, extensions)
+}
+
+// Stop ends the server as a crash would: every connection breaks at once.
+func (s *PrivateServer) Stop(t testing.TB) {
+	t.Helper()
+	if _, err := s.run("stop", s.dir, "immediate"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Start brings a stopped server back on its port.
+func (s *PrivateServer) Start(t testing.TB) {
+	t.Helper()
+	out, err := s.run("start", s.dir, environ(t, treeEnv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if port := strings.TrimSpace(out); port != strconv.Itoa(s.Port) {
+		t.Fatalf("somebody took port %d while the server was stopped", s.Port)
+	}
+}
+
+// Restart is Stop and Start.
+func (s *PrivateServer) Restart(t testing.TB) {
+	t.Helper()
+	s.Stop(t)
+	s.Start(t)
+}
+
+func (s *PrivateServer) run(args ...string) (string, error) {
+	// A file, since the server would keep a pipe open.
+	out, err := os.CreateTemp("", "skytools-pgtest-out.")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(out.Name())
+	defer out.Close()
+	cmd := exec.Command(s.program, args...)
+	cmd.Stdout = out
+	cmd.Stderr = out
+	if err := cmd.Run(); err != nil {
+		said, _ := os.ReadFile(out.Name())
+		return "", fmt.Errorf("pgcluster %s: %w\n%s", strings.Join(args, " "), err, said)
+	}
+	said, err := os.ReadFile(out.Name())
+	return string(said), err
+}
+
+// findScript looks for scripts/NAME in the folders above the test's package.
+func findScript(name string) (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		program := filepath.Join(dir, "scripts", name)
+		if _, err := os.Stat(program); err == nil {
+			return program, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("scripts/" + name + " is in no folder above the test")
+		}
+	}
+}
