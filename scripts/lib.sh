@@ -7,11 +7,12 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PG_CONFIG=${PG_CONFIG:-pg_config}
 BUILD=$TOP/.build
-export TOP PG_CONFIG
+export TOP PG_CONFIG BUILD
 
 # Go is where scripts/deps put it when the PATH has none that is new enough.
 if ! command -v go >/dev/null 2>&1 && [ -x /usr/lib/go-1.23/bin/go ]; then
     PATH=/usr/lib/go-1.23/bin:$PATH
+    export GOTOOLCHAIN=auto
 fi
 
 say() { printf '%s\n' "$*" >&2; }
