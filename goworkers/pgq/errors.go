@@ -1,0 +1,50 @@
+// Questions about errors, answered by SQLSTATE and never by text. Ours are listed
+// in extensions/README.md.
+
+package pgq
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	codeQueueNotFound     = "PGQ01"
+	codeNotSubscribed     = "PGQ02"
+	codeBatchNotFound     = "PGQ03"
+	codeInvalidSchemaName = "3F000"
+	codeUndefinedFunction = "42883"
+	codeUndefinedTable    = "42P01"
+)
+
+// IsQueueNotFound tells whether the queue named in a call does not exist.
+func IsQueueNotFound(err error) bool { return hasCode(err, codeQueueNotFound) }
+
+// IsNotSubscribed tells whether the consumer named in a call is not registered on
+// the queue.
+func IsNotSubscribed(err error) bool { return hasCode(err, codeNotSubscribed) }
+
+// IsBatchNotFound tells whether the batch named in a call is not open: it was
+// finished, or its consumer was unregistered or moved.
+func IsBatchNotFound(err error) bool { return hasCode(err, codeBatchNotFound) }
+
+// IsNotInstalled tells whether the database lacks the extension, or has one that
+// lacks the function.
+func IsNotInstalled(err error) bool {
+	return hasCode(err, codeInvalidSchemaName) || hasCode(err, codeUndefinedFunction) || hasCode(err, codeUndefinedTable)
+}
+
+func hasCode(err error, code string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == code
+}
+
+// wrap says what was tried; nil stays nil.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+}

@@ -1,0 +1,86 @@
+// Events: what they are, and how producers insert them.
+
+package pgq
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Event is one event. What type, data and extras mean is up to those who write
+// and read the queue; for what pgq.logutriga wrote see DecodeRow.
+type Event struct {
+	ID    int64     // given by the server
+	Time  time.Time // when the event was made
+	TxID  int64     // transaction that inserted it
+	Retry int32     // how often it was put back for another try
+
+	Type   pgtype.Text
+	Data   pgtype.Text
+	Extra1 pgtype.Text // the table's name in events of triggers
+	Extra2 pgtype.Text // the old row in events of triggers with backup
+	Extra3 pgtype.Text
+	Extra4 pgtype.Text
+}
+
+const insertEventSQL = `select pgq.insert_event($1, $2, $3, $4, $5, $6, $7)`
+
+// InsertEvent inserts one event as part of db's transaction and returns its id.
+// The server gives id and time; those in ev are not looked at.
+func InsertEvent(ctx context.Context, db DB, queue string, ev Event) (id int64, err error) {
+	err = db.QueryRow(ctx, insertEventSQL, queue, ev.Type, ev.Data, ev.Extra1, ev.Extra2, ev.Extra3, ev.Extra4).Scan(&id)
+	return id, wrap(err, "insert event into queue %q", queue)
+}
+
+const currentEventTableSQL = `select pgq.current_event_table($1), pg_catalog.now()`
+
+// bulkColumns are the columns that BulkInsert fills; the server fills the rest.
+var bulkColumns = []string{"ev_time", "ev_type", "ev_data", "ev_extra1", "ev_extra2", "ev_extra3", "ev_extra4"}
+
+// BulkInsert inserts events by COPY and returns how many. Each keeps its Time; one
+// whose Time is zero gets that of the transaction. Ids are given by the server in
+// the order of the events. The events are streamed and never held together, so
+// the sequence may read another connection, but not that of tx. When it ends with
+// an error, that is the error, and tx can only be rolled back.
+//
+// The caller needs INSERT on the event tables, which pgq_admin has.
+func BulkInsert(ctx context.Context, tx pgx.Tx, queue string, events iter.Seq2[*Event, error]) (int64, error) {
+	var table string
+	var now time.Time
+	if err := tx.QueryRow(ctx, currentEventTableSQL, queue).Scan(&table, &now); err != nil {
+		return 0, wrap(err, "bulk insert into queue %q", queue)
+	}
+	schema, name, found := strings.Cut(table, ".")
+	if !found {
+		return 0, fmt.Errorf("bulk insert into queue %q: the event table %q has no schema", queue, table)
+	}
+	next, stop := iter.Pull2(events)
+	defer stop()
+	n, err := tx.CopyFrom(ctx, pgx.Identifier{schema, name}, bulkColumns, pgx.CopyFromFunc(func() ([]any, error) {
+		ev, err, more := next()
+		if !more || err != nil {
+			return nil, err
+		}
+		at := ev.Time
+		if at.IsZero() {
+			at = now
+		}
+		return []any{at, ev.Type, ev.Data, ev.Extra1, ev.Extra2, ev.Extra3, ev.Extra4}, nil
+	}))
+	return n, wrap(err, "bulk insert into queue %q", queue)
+}
+
+// eventColumns are the columns of get_batch_events and get_batch_cursor.
+const eventColumns = `ev_id, ev_time, ev_txid, coalesce(ev_retry, 0), ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4`
+
+func scanEvent(row pgx.CollectableRow) (*Event, error) {
+	ev := new(Event)
+	err := row.Scan(&ev.ID, &ev.Time, &ev.TxID, &ev.Retry, &ev.Type, &ev.Data, &ev.Extra1, &ev.Extra2, &ev.Extra3, &ev.Extra4)
+	return ev, err
+}

@@ -1,0 +1,65 @@
+// The schema pgq_ext: what a target database knows to be done. Each of these takes
+// effect with db's transaction, together with the effects of the events.
+
+package pgq
+
+import (
+	"context"
+)
+
+const isBatchDoneSQL = `select pgq_ext.is_batch_done($1, $2)`
+
+// IsBatchDone tells whether the consumer's last batch noted here is this one.
+func IsBatchDone(ctx context.Context, db DB, consumer string, batch int64) (done bool, err error) {
+	err = db.QueryRow(ctx, isBatchDoneSQL, consumer, batch).Scan(&done)
+	return done, wrap(err, "ask whether batch %d of consumer %q is done", batch, consumer)
+}
+
+const setBatchDoneSQL = `select pgq_ext.set_batch_done($1, $2)`
+
+// SetBatchDone notes that the consumer has done the batch. It says false when that
+// was noted before.
+func SetBatchDone(ctx context.Context, db DB, consumer string, batch int64) (set bool, err error) {
+	err = db.QueryRow(ctx, setBatchDoneSQL, consumer, batch).Scan(&set)
+	return set, wrap(err, "note batch %d of consumer %q as done", batch, consumer)
+}
+
+const getLastTickSQL = `select pgq_ext.get_last_tick($1)`
+
+// GetLastTick returns the tick up to which the consumer has done everything, or
+// nil when nothing was noted.
+func GetLastTick(ctx context.Context, db DB, consumer string) (tick *int64, err error) {
+	err = db.QueryRow(ctx, getLastTickSQL, consumer).Scan(&tick)
+	return tick, wrap(err, "ask for the last tick of consumer %q", consumer)
+}
+
+const setLastTickSQL = `select pgq_ext.set_last_tick($1, $2)`
+
+// SetLastTick notes the tick up to which the consumer has done everything.
+func SetLastTick(ctx context.Context, db DB, consumer string, tick int64) error {
+	_, err := db.Exec(ctx, setLastTickSQL, consumer, tick)
+	return wrap(err, "note tick %d of consumer %q", tick, consumer)
+}
+
+// ForgetLastTick removes what SetLastTick has noted.
+func ForgetLastTick(ctx context.Context, db DB, consumer string) error {
+	_, err := db.Exec(ctx, setLastTickSQL, consumer, nil)
+	return wrap(err, "forget the last tick of consumer %q", consumer)
+}
+
+const isEventDoneSQL = `select pgq_ext.is_event_done($1, $2, $3)`
+
+// IsEventDone tells whether the event, of the consumer's current batch, was noted.
+func IsEventDone(ctx context.Context, db DB, consumer string, batch, event int64) (done bool, err error) {
+	err = db.QueryRow(ctx, isEventDoneSQL, consumer, batch, event).Scan(&done)
+	return done, wrap(err, "ask whether event %d of batch %d of consumer %q is done", event, batch, consumer)
+}
+
+const setEventDoneSQL = `select pgq_ext.set_event_done($1, $2, $3)`
+
+// SetEventDone notes that the consumer has done the event, and says false when that
+// was noted before. The first event of a batch removes the notes of the one before.
+func SetEventDone(ctx context.Context, db DB, consumer string, batch, event int64) (set bool, err error) {
+	err = db.QueryRow(ctx, setEventDoneSQL, consumer, batch, event).Scan(&set)
+	return set, wrap(err, "note event %d of batch %d of consumer %q as done", event, batch, consumer)
+}

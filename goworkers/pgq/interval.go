@@ -1,0 +1,50 @@
+// Intervals as durations. PostgreSQL's months and days have no fixed length; they
+// count as it counts them itself for age in seconds: 30 days and 24 hours.
+
+package pgq
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+const (
+	day   = 24 * time.Hour
+	month = 30 * day
+)
+
+// interval scans an interval that is not NULL into the duration behind it.
+type interval time.Duration
+
+func (d *interval) ScanInterval(v pgtype.Interval) error {
+	if !v.Valid {
+		return fmt.Errorf("an interval is NULL where none may be")
+	}
+	*d = interval(duration(v))
+	return nil
+}
+
+// nullInterval scans an interval into a pointer that is nil for NULL.
+type nullInterval struct{ into **time.Duration }
+
+func optional(into **time.Duration) *nullInterval { return &nullInterval{into} }
+
+func (n *nullInterval) ScanInterval(v pgtype.Interval) error {
+	*n.into = nil
+	if v.Valid {
+		d := duration(v)
+		*n.into = &d
+	}
+	return nil
+}
+
+func duration(v pgtype.Interval) time.Duration {
+	return time.Duration(v.Months)*month + time.Duration(v.Days)*day + time.Duration(v.Microseconds)*time.Microsecond
+}
+
+// asInterval makes an interval argument; a zero duration is NULL.
+func asInterval(d time.Duration) pgtype.Interval {
+	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: d != 0}
+}

@@ -1,0 +1,92 @@
+package pgq_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"goworkers/pgq"
+)
+
+var null pgtype.Text
+
+func TestRowHasOneForm(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		row  pgq.Row
+		data string
+	}{
+		{"no columns", pgq.Row{}, ""},
+		{"a null is the name alone", pgq.Row{"email": null}, "email"},
+		{"an empty text keeps its sign", pgq.Row{"email": pgq.Text("")}, "email="},
+		{"columns stand by name", pgq.Row{"b": pgq.Text("2"), "a": pgq.Text("1"), "c": null}, "a=1&b=2&c"},
+		{"what stands for itself", pgq.Row{"a": pgq.Text("azAZ09_.-")}, "a=azAZ09_.-"},
+		{"a space is a plus", pgq.Row{"a": pgq.Text("x + y")}, "a=x+%2b+y"},
+		{"what parts is escaped", pgq.Row{"a&b": pgq.Text("1=2&%")}, "a%26b=1%3d2%26%25"},
+		{"other letters by their bytes", pgq.Row{"õ": pgq.Text("Ä\n")}, "%c3%b5=%c3%84%0a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.row.Encode(); got != c.data {
+				t.Errorf("Encode() = %q, want %q", got, c.data)
+			}
+			got, err := pgq.DecodeRow(c.data)
+			if err != nil || !maps.Equal(got, c.row) {
+				t.Errorf("DecodeRow(%q) = %v, %v, want %v", c.data, got, err, c.row)
+			}
+		})
+	}
+}
+
+func TestDecodeRowTakesOtherForms(t *testing.T) {
+	for _, c := range []struct {
+		name, data string
+		row        pgq.Row
+	}{
+		{"upper-case escapes", "a=%C3%B5", pgq.Row{"a": pgq.Text("õ")}},
+		{"unescaped letters", "õ=Ä!", pgq.Row{"õ": pgq.Text("Ä!")}},
+		{"a second sign belongs to the value", "a=b=c", pgq.Row{"a": pgq.Text("b=c")}},
+		{"empty pairs", "&a=1&&b&", pgq.Row{"a": pgq.Text("1"), "b": null}},
+		{"the later of two", "a=1&a=2", pgq.Row{"a": pgq.Text("2")}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := pgq.DecodeRow(c.data)
+			if err != nil || !maps.Equal(got, c.row) {
+				t.Errorf("DecodeRow(%q) = %v, %v, want %v", c.data, got, err, c.row)
+			}
+		})
+	}
+}
+
+func TestDecodeRowRefusesBrokenEscapes(t *testing.T) {
+	for _, data := range []string{"a=%", "a=%4", "a=1&b=%4x", "%zz=1", "a=%%41"} {
+		row, err := pgq.DecodeRow(data)
+		if err == nil {
+			t.Errorf("DecodeRow(%q) = %v, want an error", data, row)
+		} else if !strings.Contains(err.Error(), "is no escape") {
+			t.Errorf("DecodeRow(%q): the error %q does not say what is wrong", data, err)
+		}
+	}
+}
+
+// What was decoded has one encoded form, which decodes to the same.
+func FuzzDecodeRow(f *testing.F) {
+	for _, seed := range []string{"", "a=1&b=2&c", "a=%c3%b5+x&=", "a=%", "&&a==%3d", "%26=%41&A"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		row, err := pgq.DecodeRow(data)
+		if err != nil {
+			return
+		}
+		encoded := row.Encode()
+		again, err := pgq.DecodeRow(encoded)
+		if err != nil || !maps.Equal(row, again) {
+			t.Errorf("%q decodes to %v, which encodes to %q, which decodes to %v, %v", data, row, encoded, again, err)
+		}
+		if strings.Trim(encoded, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-+%&=") != "" {
+			t.Errorf("%q has characters that must be escaped", encoded)
+		}
+	})
+}
