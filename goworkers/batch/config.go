@@ -1,0 +1,269 @@
+package batch
+
+// One section of a SkyTools ini file: reading it, expanding %(name)s, and the
+// errors that tell the operator what to change. Filling structs from it is in
+// decode.go.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"gopkg.in/ini.v1"
+)
+
+// LoadOptions says what besides the file goes into a Section.
+type LoadOptions struct {
+	// Set holds values from the command line (--set key=value); they win over
+	// the file. Default: none.
+	Set map[string]string
+}
+
+// Section is one section of a SkyTools ini file, as the operator wrote it.
+// Values expand when they are read: %(name)s is another key of the section or
+// one of job_name, service_name, host_name, config_dir, config_file; %% is a
+// percent sign. Keys of [DEFAULT] stand in for what the section lacks.
+//
+// A Section is read-only after Load and safe for concurrent use.
+type Section struct {
+	path   string
+	name   string
+	values map[string]string // by lower-case key: [DEFAULT], section, Set
+	own    map[string]bool   // keys that must be known: section and Set
+	base   map[string]string // what only expansion sees: host_name, config_dir …
+}
+
+// Problem is one thing wrong in a configuration.
+type Problem struct {
+	File    string
+	Section string // "" when the file itself is wrong
+	Key     string // "" when the section itself is wrong
+	Value   string // as shown to people; secrets are masked
+	What    string // what is wrong and what to do
+}
+
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	b.WriteString(":")
+	if p.Section != "" {
+		fmt.Fprintf(&b, " [%s]", p.Section)
+	}
+	if p.Key != "" {
+		fmt.Fprintf(&b, " %s", p.Key)
+		if p.Value != "" {
+			fmt.Fprintf(&b, " = %q", p.Value)
+		}
+	}
+	if p.Section != "" || p.Key != "" {
+		b.WriteString(":")
+	}
+	b.WriteString(" " + p.What)
+	return b.String()
+}
+
+// ConfigError holds everything that is wrong in a configuration, so that one
+// run shows the operator all of it. It counts as misuse: exit code 2.
+type ConfigError struct {
+	Problems []Problem
+}
+
+func (e *ConfigError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func configError(path, section, what string) *ConfigError {
+	return &ConfigError{Problems: []Problem{{File: path, Section: section, What: what}}}
+}
+
+// Load reads one section of an ini file. Every error is a *ConfigError.
+func Load(path, section string, opts LoadOptions) (*Section, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, configError(path, "", fmt.Sprintf("cannot read the configuration file: %v; give the path of an ini file", err))
+	}
+	return parse(path, data, section, opts)
+}
+
+func parse(path string, data []byte, section string, opts LoadOptions) (*Section, error) {
+	file, err := ini.LoadSources(ini.LoadOptions{
+		InsensitiveKeys:            true,
+		IgnoreContinuation:         true, // lines go on by indentation, not by backslash
+		IgnoreInlineComment:        true, // see stripComment
+		AllowPythonMultilineValues: true,
+		PreserveSurroundedQuote:    true,
+		ReaderBufferSize:           max(4096, len(data)+1),
+	}, data)
+	if err != nil {
+		return nil, configError(path, "", fmt.Sprintf("not an ini file: %s; write [section] and key = value lines",
+			strings.TrimSpace(err.Error())))
+	}
+	if !file.HasSection(section) {
+		var have []string
+		for _, name := range file.SectionStrings() {
+			if name != ini.DefaultSection {
+				have = append(have, "["+name+"]")
+			}
+		}
+		found := "the file has no sections"
+		if len(have) > 0 {
+			found = "the file has " + strings.Join(have, ", ")
+		}
+		return nil, configError(path, section, fmt.Sprintf("section not found; %s; --ini prints a sample", found))
+	}
+
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		abs = path
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	s := &Section{
+		path:   path,
+		name:   section,
+		values: map[string]string{},
+		own:    map[string]bool{},
+		base: map[string]string{
+			"job_name":     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
+			"service_name": section,
+			"host_name":    host,
+			"config_dir":   filepath.Dir(abs),
+			"config_file":  abs,
+		},
+	}
+	for _, name := range []string{ini.DefaultSection, section} {
+		for _, key := range file.Section(name).Keys() {
+			s.values[key.Name()] = joinLines(key.Value())
+			if name == section {
+				s.own[key.Name()] = true
+			}
+		}
+	}
+	for key, value := range opts.Set {
+		key = strings.ToLower(key)
+		s.values[key] = value
+		s.own[key] = true
+	}
+	return s, nil
+}
+
+// joinLines takes the indentation off continuation lines.
+func joinLines(value string) string {
+	lines := strings.Split(value, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return strings.TrimSpace(strings.Join(lines, "\n"))
+}
+
+// Path is the file that the section was read from, as given to Load.
+func (s *Section) Path() string { return s.path }
+
+// Name is the name of the section, which is the name of the service.
+func (s *Section) Name() string { return s.name }
+
+// Keys lists the keys of the section and of Set in order; for families of
+// keys that no struct can name.
+func (s *Section) Keys() []string {
+	keys := make([]string, 0, len(s.own))
+	for key := range s.own {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// Get returns the expanded value of one key, and whether the key is there.
+func (s *Section) Get(key string) (value string, ok bool, err error) {
+	raw, ok := s.values[strings.ToLower(key)]
+	if !ok {
+		return "", false, nil
+	}
+	value, err = s.expand(stripComment(raw))
+	if err != nil {
+		return "", true, &ConfigError{Problems: []Problem{s.problem(key, raw, err.Error())}}
+	}
+	return value, true, nil
+}
+
+func (s *Section) problem(key, value, what string) Problem {
+	return Problem{File: s.path, Section: s.name, Key: key, Value: value, What: what}
+}
+
+// stripComment cuts a comment that begins with a semicolon after white space,
+// as the Python 2 tools did; a # begins a comment only at the start of a line.
+func stripComment(value string) string {
+	for _, mark := range []string{" ;", "\t;"} {
+		if i := strings.Index(value, mark); i >= 0 && !strings.Contains(value[:i], "\n") {
+			rest := ""
+			if nl := strings.IndexByte(value, '\n'); nl >= 0 {
+				rest = value[nl:]
+			}
+			value = strings.TrimSpace(value[:i]) + rest
+		}
+	}
+	return value
+}
+
+const expandDepthMax = 10
+
+// expand replaces %(name)s and %%.
+func (s *Section) expand(value string) (string, error) {
+	return s.expandDepth(value, 0)
+}
+
+func (s *Section) expandDepth(value string, depth int) (string, error) {
+	if depth > expandDepthMax {
+		return "", errors.New("%(…)s refers to itself; break the circle")
+	}
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(value, '%')
+		if i < 0 || i == len(value)-1 {
+			b.WriteString(value)
+			return b.String(), nil
+		}
+		b.WriteString(value[:i])
+		value = value[i:]
+		switch value[1] {
+		case '%':
+			b.WriteByte('%')
+			value = value[2:]
+		case '(':
+			end := strings.Index(value, ")s")
+			if end < 0 {
+				return "", errors.New("%( without )s; write %(name)s, or %% for a percent sign")
+			}
+			name := strings.ToLower(value[2:end])
+			raw, ok := s.values[name]
+			if !ok {
+				raw, ok = s.base[name]
+			}
+			if !ok {
+				return "", fmt.Errorf("%%(%s)s is not a key of the section; add it, or write %%%% for a percent sign", name)
+			}
+			inner, err := s.expandDepth(stripComment(raw), depth+1)
+			if err != nil {
+				return "", err
+			}
+			b.WriteString(inner)
+			value = value[end+2:]
+		default:
+			b.WriteByte('%')
+			value = value[1:]
+		}
+	}
+}

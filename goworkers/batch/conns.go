@@ -1,0 +1,123 @@
+package batch
+
+// The job's database connections: opened when first asked for, kept between
+// rounds, replaced when they are old, dropped after an error.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const closeTimeout = time.Second
+
+type conn struct {
+	*pgx.Conn
+	dsn    ConnString
+	opened time.Time
+}
+
+// DB returns the job's connection of that name (by custom the ini key, like
+// "src_db") and opens it when there is none, or when dsn has changed since.
+// It stays the job's; do not close it.
+func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, error) {
+	if c := j.conns[name]; c != nil {
+		if c.dsn == dsn && !c.IsClosed() {
+			return c.Conn, nil
+		}
+		j.drop(name)
+	}
+	c, err := Connect(ctx, dsn, j.Config.JobName)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	j.conns[name] = &conn{Conn: c, dsn: dsn, opened: time.Now()}
+	return c, nil
+}
+
+// Connect opens a connection that tells the server the application's name.
+// Its error names server and database, never the password.
+func Connect(ctx context.Context, dsn ConnString, application string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(string(dsn))
+	if err != nil {
+		return nil, fmt.Errorf("read connection string %q: %s", dsn.String(), connStringFault(err))
+	}
+	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
+		cfg.RuntimeParams["application_name"] = application
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, &ConnectError{Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: cfg.User, Err: err}
+	}
+	return c, nil
+}
+
+// ConnectError is a database that cannot be reached.
+type ConnectError struct {
+	Host, Database, User string
+	Port                 uint16
+	Err                  error
+}
+
+func (e *ConnectError) Error() string {
+	reason := e.Err.Error()
+	var pgErr *pgconn.PgError
+	if errors.As(e.Err, &pgErr) {
+		reason = fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+	} else if inner := deepest(e.Err); inner != nil {
+		reason = inner.Error()
+	}
+	return fmt.Sprintf("cannot connect to database %q at %s:%d as user %q: %s", e.Database, e.Host, e.Port, e.User, reason)
+}
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// deepest follows an error to its cause.
+func deepest(err error) error {
+	for {
+		switch next := err.(type) {
+		case interface{ Unwrap() error }:
+			inner := next.Unwrap()
+			if inner == nil {
+				return err
+			}
+			err = inner
+		case interface{ Unwrap() []error }:
+			list := next.Unwrap()
+			if len(list) == 0 {
+				return err
+			}
+			err = list[len(list)-1]
+		default:
+			return err
+		}
+	}
+}
+
+// DropConnections closes all connections; what they had open is undone by
+// the server.
+func (j *Job) DropConnections() {
+	for name := range j.conns {
+		j.drop(name)
+	}
+}
+
+// recycle closes the connections that have lived connection_lifetime.
+func (j *Job) recycle() {
+	for name, c := range j.conns {
+		if j.Config.ConnectionLifetime > 0 && time.Since(c.opened) >= j.Config.ConnectionLifetime {
+			j.drop(name)
+		}
+	}
+}
+
+func (j *Job) drop(name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	j.conns[name].Close(ctx) // an error here is only that it was closed already
+	delete(j.conns, name)
+}

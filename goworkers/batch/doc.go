@@ -1,0 +1,39 @@
+// Package batch is the framework of batch jobs: a program gives it one
+// function that does a round of work, and it gives the program everything
+// around that.
+//
+// A job is one process with one section of an ini file. Launch reads the
+// section, takes the pid file, goes into the background when asked to, opens
+// the log and calls the job. Job.Run is the main loop: work as long as there
+// is something to do, sleep loop_delay when there is not, and after an error
+// log it once, drop all connections, pause for longer and longer and go on.
+// Work must therefore be safe to repeat: whatever it did not commit is done
+// again.
+//
+// SIGINT ends the job after the current round, SIGTERM cancels the round and
+// ends the job, SIGHUP reads the ini file again between two rounds. A crash
+// between two commits leaves only a pid file, which the next start recognises
+// as stale.
+//
+// The smallest program:
+//
+//	type config struct {
+//		batch.JobConfig
+//		DB batch.ConnString `ini:"db" required:"true" help:"database to clean"`
+//	}
+//
+//	func main() {
+//		var cfg config
+//		batch.Main("cleaner", &cfg, func(job *batch.Job) (batch.Worker, error) {
+//			return batch.WorkerFunc(func(ctx context.Context) (bool, error) {
+//				db, err := job.DB(ctx, "db", cfg.DB)
+//				if err != nil {
+//					return false, err
+//				}
+//				tag, err := db.Exec(ctx, "select cleanup.step()")
+//				job.Stats.Add("count", int(tag.RowsAffected()))
+//				return false, err
+//			}), nil
+//		})
+//	}
+package batch

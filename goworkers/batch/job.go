@@ -1,0 +1,286 @@
+package batch
+
+// The job: what a round of work has around it, and the loop of rounds.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+)
+
+const firstBackoff = time.Second
+
+// Job is what a worker works with. Run, DB and DropConnections belong to one
+// goroutine; Log, Stats and Metrics may be used from any.
+type Job struct {
+	Config  JobConfig
+	Service string
+	// Log writes the job's log. Everything a job says goes through it.
+	Log logrus.FieldLogger
+	// Stats is logged every stats_period and starts anew then.
+	Stats *Stats
+	// Metrics is served under /metrics when metrics_listen is set.
+	Metrics *prometheus.Registry
+	// Signals are the operator's wishes. Launch sets them; nil means that only
+	// the context ends the job.
+	Signals *Signals
+	// Reload is called between two rounds after SIGHUP; its error is logged
+	// and the job goes on as before. May be nil.
+	Reload func(ctx context.Context) error
+
+	file    *logFile
+	logger  *logrus.Logger
+	console io.Writer
+	conns   map[string]*conn
+	metrics *MetricsServer
+	rounds  *prometheus.CounterVec
+	lastOK  prometheus.Gauge
+}
+
+// NewJob opens the log (and logfile when it is set) and the metrics endpoint
+// (when metrics_listen is set). The console gets the log too; nil is no
+// console. Close gives everything back.
+func NewJob(service string, cfg JobConfig, console io.Writer) (*Job, error) {
+	j := &Job{
+		Service: service,
+		Config:  cfg,
+		Stats:   &Stats{},
+		Metrics: prometheus.NewRegistry(),
+		console: console,
+		conns:   map[string]*conn{},
+		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "skytools_job_rounds_total", Help: "Rounds of work by their outcome.",
+		}, []string{"outcome"}),
+		lastOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "skytools_job_last_success_timestamp_seconds", Help: "When a round last ended without error.",
+		}),
+	}
+	if cfg.LogFile != "" {
+		var err error
+		if j.file, err = openLogFile(cfg.LogFile, int64(cfg.LogSize), cfg.LogCount); err != nil {
+			return nil, err
+		}
+	}
+	j.openLog()
+	labels := prometheus.Labels{"job_name": cfg.JobName, "service": service}
+	prometheus.WrapRegistererWith(labels, j.Metrics).MustRegister(j.rounds, j.lastOK)
+	j.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if cfg.MetricsListen != "" {
+		var err error
+		if j.metrics, err = ServeMetrics(cfg.MetricsListen, j.Metrics); err != nil {
+			j.Close()
+			return nil, err
+		}
+		j.Log.WithField("listen", j.metrics.Addr).Info("metrics are served")
+	}
+	return j, nil
+}
+
+func (j *Job) openLog() {
+	var writers []io.Writer
+	if j.file != nil {
+		writers = append(writers, j.file)
+	}
+	if j.console != nil {
+		writers = append(writers, j.console)
+	}
+	j.logger = newLogger(&j.Config, io.MultiWriter(writers...))
+	j.Log = j.logger
+}
+
+// MetricsAddr is where metrics are served, or "".
+func (j *Job) MetricsAddr() string {
+	if j.metrics == nil {
+		return ""
+	}
+	return j.metrics.Addr
+}
+
+// Close drops connections and closes the metrics endpoint and the log.
+func (j *Job) Close() error {
+	j.DropConnections()
+	var errs []error
+	if j.metrics != nil {
+		errs = append(errs, j.metrics.Stop())
+		j.metrics = nil
+	}
+	if j.file != nil {
+		errs = append(errs, j.file.Close())
+		j.file = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Run calls work until the job shall end, and returns nil then.
+//
+// work returns more = true to be called again at once; else the job sleeps
+// loop_delay. An error is logged once (the same error again only at level
+// debug), connections are dropped, and work is called again after a pause
+// that grows from 1 s to exception_sleep; a round without error after that
+// logs "recovered". A *UsageError or *ConfigError is returned: trying again
+// would not help.
+//
+// When ctx is cancelled or SIGINT comes, the round under way is finished and
+// Run returns nil. SIGTERM cancels the context that work has, and Run returns
+// ErrTerminated.
+func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool, err error)) error {
+	roundCtx, cancelRound := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRound()
+	signals := j.Signals
+	if signals == nil {
+		signals = &Signals{} // nil channels: never
+	}
+	ended := make(chan struct{})
+	watcher := make(chan struct{})
+	defer func() { close(ended); <-watcher }()
+	go func() {
+		defer close(watcher)
+		select {
+		case <-signals.Kill:
+			cancelRound()
+		case <-ended:
+		}
+	}()
+	defer j.DropConnections()
+	defer j.flushStats()
+
+	var trouble failures
+	lastStats := time.Now()
+	for {
+		select {
+		case <-signals.Reload:
+			j.reload(roundCtx)
+		default:
+		}
+		more, err := work(roundCtx)
+		pause := j.Config.LoopDelay
+		switch {
+		case err != nil && isClosed(signals.Kill):
+			return ErrTerminated
+		case err != nil:
+			if ExitCode(err) == 2 {
+				return err
+			}
+			j.rounds.WithLabelValues("error").Inc()
+			j.DropConnections()
+			if j.Config.LoopDelay <= 0 {
+				return err // nobody waits for a job that runs once
+			}
+			more, pause = false, trouble.note(j.Log, err, j.Config.ExceptionSleep)
+		default:
+			j.rounds.WithLabelValues("ok").Inc()
+			j.lastOK.SetToCurrentTime()
+			trouble.over(j.Log)
+			j.recycle()
+		}
+		if j.Config.StatsPeriod <= 0 || time.Since(lastStats) >= j.Config.StatsPeriod {
+			j.flushStats()
+			lastStats = time.Now()
+		}
+		switch {
+		case isClosed(signals.Kill):
+			return ErrTerminated
+		case ctx.Err() != nil || isClosed(signals.Stop):
+			return nil
+		case j.Config.LoopDelay < 0:
+			return nil
+		case more:
+			continue
+		case j.Config.LoopDelay == 0:
+			return nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-signals.Stop:
+		case <-signals.Reload:
+			j.reload(roundCtx)
+		}
+		timer.Stop()
+		switch {
+		case isClosed(signals.Kill):
+			return ErrTerminated
+		case ctx.Err() != nil || isClosed(signals.Stop):
+			return nil
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (j *Job) flushStats() {
+	if line := j.Stats.Flush(); line != "" {
+		j.Log.Info(line)
+	}
+}
+
+func (j *Job) reload(ctx context.Context) {
+	if j.file != nil {
+		if err := j.file.reopen(); err != nil {
+			j.Log.WithError(err).Error("log file not reopened")
+		}
+	}
+	if j.Reload == nil {
+		return
+	}
+	if err := j.Reload(ctx); err != nil {
+		j.Log.WithError(err).Error("reload failed, going on as before")
+		return
+	}
+	j.Log.Info("configuration reloaded")
+}
+
+// failures remembers an error that keeps coming, so that it is told once.
+type failures struct {
+	text  string
+	count int
+	since time.Time
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// note tells an error and returns the pause before the next try.
+func (f *failures) note(log logrus.FieldLogger, err error, longest time.Duration) time.Duration {
+	// numbers (ports, pids, batch ids) vary between repeats of one trouble
+	text := digits.ReplaceAllString(err.Error(), "0")
+	if f.count == 0 {
+		f.since = time.Now()
+	}
+	f.count++
+	if text != f.text {
+		f.text = text
+		log.WithError(err).Error("work failed, will be tried again")
+	} else {
+		log.WithError(err).WithField("tries", f.count).Debug("work failed again")
+	}
+	if longest < firstBackoff {
+		return max(longest, 0)
+	}
+	return min(firstBackoff<<min(f.count-1, 20), longest)
+}
+
+// over tells that the trouble is over, if there was any.
+func (f *failures) over(log logrus.FieldLogger) {
+	if f.count == 0 {
+		return
+	}
+	log.WithFields(logrus.Fields{
+		"tries": f.count, "after": fmt.Sprintf("%.0fs", time.Since(f.since).Seconds()),
+	}).Info("recovered")
+	*f = failures{}
+}

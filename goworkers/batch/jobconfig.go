@@ -1,0 +1,56 @@
+package batch
+
+// The keys that every job has.
+
+import "time"
+
+// JobConfig holds the keys that the ini section of every job may have. Embed
+// it in the job's own config struct; that makes the struct a Config.
+type JobConfig struct {
+	// JobName names the job in logs, metrics and to the server. Default: the
+	// name of the ini file without its suffix.
+	JobName string `ini:"job_name" help:"name of the job in logs, metrics and pg_stat_activity; default: the file's name"`
+	// LogFile takes the log. Default: none, stderr only.
+	LogFile string `ini:"logfile" path:"true" help:"log file; empty: only stderr (example: ~/log/%(job_name)s.log)"`
+	// PidFile guards against a second start, and -s -k -r find the job by it.
+	// Default: none.
+	PidFile string `ini:"pidfile" path:"true" help:"pid file, needed by -d -s -k -r (example: ~/pid/%(job_name)s.pid)"`
+	// LoopDelay is the pause when there is nothing to do: 0 ends the job then,
+	// below 0 runs one round only. Default: 1 s.
+	LoopDelay time.Duration `ini:"loop_delay" default:"1" help:"seconds to sleep when there is nothing to do; 0: exit when idle, -1: one round"`
+	// ConnectionLifetime is the age at which an idle connection is replaced.
+	// Default: 20 min.
+	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"1200" help:"seconds after which a database connection is replaced"`
+	// ExceptionSleep is the longest pause after an error; the first is 1 s and
+	// each further one twice as long. Default: 20 s.
+	ExceptionSleep time.Duration `ini:"exception_sleep" default:"20" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
+	// StatsPeriod is how often the statistics line is logged; 0 is after each
+	// round that counted something. Default: 30 s.
+	StatsPeriod time.Duration `ini:"stats_period" default:"30" help:"seconds between statistics lines in the log; 0: after each round"`
+	// LogSize is the size at which the log file is rotated. Default: 10 MiB.
+	LogSize Size `ini:"log_size" default:"10MiB" help:"size at which the log file is rotated"`
+	// LogCount is how many rotated log files are kept. Default: 3.
+	LogCount int `ini:"log_count" default:"3" help:"rotated log files to keep"`
+	// LogFormat is text or json. Default: text.
+	LogFormat string `ini:"log_format" default:"text" choice:"text,json" help:"form of the log lines"`
+	// LogLevel is the least important level that is logged; -q and -v set it.
+	// Default: info.
+	LogLevel string `ini:"log_level" default:"info" choice:"debug,info,warning,error" help:"least important level that is logged; -v and -q change it"`
+	// MetricsListen is the host:port where Prometheus reads /metrics. Default:
+	// none.
+	MetricsListen string `ini:"metrics_listen" help:"host:port that serves Prometheus metrics under /metrics; empty: off"`
+
+	UseSkylog       string `ini:"use_skylog" unused:"the log goes to stderr and to logfile"`
+	SkylogLocations string `ini:"skylog_locations" unused:"the log goes to stderr and to logfile"`
+	ExceptionQuiet  string `ini:"exception_quiet" unused:"an error is logged once until it changes or heals"`
+	ExceptionGrace  string `ini:"exception_grace" unused:"an error is logged once until it changes or heals"`
+	ExceptionReset  string `ini:"exception_reset" unused:"an error is logged once until it changes or heals"`
+}
+
+// Common gives the framework its part of a job's configuration.
+func (c *JobConfig) Common() *JobConfig { return c }
+
+// Config is a pointer to a struct that embeds JobConfig.
+type Config interface {
+	Common() *JobConfig
+}

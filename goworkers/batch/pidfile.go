@@ -1,0 +1,134 @@
+package batch
+
+// The pid file: one process a job, and the way to find it.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// PidFile is a pid file that this process owns.
+type PidFile struct {
+	path string
+}
+
+// WritePidFile takes the pid file for this process. A file of a living
+// process is an error; one of a dead process is replaced. Two starts at once
+// cannot both succeed.
+func WritePidFile(path string) (*PidFile, error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, pidFileError(path, err)
+	}
+	defer os.Remove(temp.Name())
+	_, err = fmt.Fprintln(temp, os.Getpid())
+	if err == nil {
+		err = temp.Chmod(0o644)
+	}
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, pidFileError(path, err)
+	}
+	for {
+		err := os.Link(temp.Name(), path)
+		if err == nil {
+			return &PidFile{path: path}, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, pidFileError(path, err)
+		}
+		pid, err := runningPid(path)
+		if err != nil {
+			return nil, err
+		}
+		if pid != 0 {
+			return nil, fmt.Errorf("pidfile %s exists, another process running? (pid %d)", path, pid)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, pidFileError(path, err)
+		}
+	}
+}
+
+func pidFileError(path string, err error) error {
+	return fmt.Errorf("write pidfile %s: %w; create its directory or change pidfile", path, baseError(err))
+}
+
+// Remove deletes the pid file, unless another process has taken it since.
+func (p *PidFile) Remove() {
+	if pid, err := readPid(p.path); err == nil && pid == os.Getpid() {
+		os.Remove(p.path)
+	}
+}
+
+// readPid reads a pid file; a file without a pid in it gives 0.
+func readPid(path string) (int, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 0 {
+		return 0, nil
+	}
+	return pid, nil
+}
+
+// runningPid is the pid in the file if that process lives and is another
+// one, else 0.
+func runningPid(path string) (int, error) {
+	pid, err := readPid(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read pidfile %s: %w", path, baseError(err))
+	}
+	if pid == 0 || pid == os.Getpid() {
+		return 0, nil
+	}
+	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+		return 0, nil
+	}
+	return pid, nil
+}
+
+// SignalRunning sends a signal to the process that owns the pid file and
+// returns its pid.
+func SignalRunning(path string, sig syscall.Signal) (int, error) {
+	if path == "" {
+		return 0, Usagef("no pidfile is configured, so the running process cannot be found; add pidfile = … to the ini file")
+	}
+	pid, err := runningPid(path)
+	if err != nil {
+		return 0, err
+	}
+	if pid == 0 {
+		return 0, fmt.Errorf("no process is running (pidfile %s)", path)
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return 0, fmt.Errorf("signal process %d of pidfile %s: %w", pid, path, err)
+	}
+	return pid, nil
+}
+
+// baseError takes the operation and the path off an error that will be told
+// with them anyway.
+func baseError(err error) error {
+	var pathErr *os.PathError
+	var linkErr *os.LinkError
+	switch {
+	case errors.As(err, &pathErr):
+		return pathErr.Err
+	case errors.As(err, &linkErr):
+		return linkErr.Err
+	}
+	return err
+}

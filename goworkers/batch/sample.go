@@ -1,0 +1,40 @@
+package batch
+
+// The commented sample that --ini prints, made from the same tags that
+// Decode reads, so that it cannot name a key that does not exist.
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Sample returns an ini file with every key of cfg (a struct or a pointer to
+// one): required keys open for filling in, the others commented out with
+// their default.
+func Sample(service string, cfg any) string {
+	v := reflect.ValueOf(cfg)
+	for v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[%s]\n", service)
+	for _, f := range fields(v) {
+		if f.unused != "" {
+			continue
+		}
+		b.WriteByte('\n')
+		if f.help != "" {
+			fmt.Fprintf(&b, "# %s\n", f.help)
+		}
+		if len(f.choice) > 0 {
+			fmt.Fprintf(&b, "# one of: %s\n", strings.Join(f.choice, ", "))
+		}
+		line := strings.TrimRight(fmt.Sprintf("%s = %s", f.key, f.def), " ")
+		if !f.required {
+			line = "#" + line
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
