@@ -1,0 +1,383 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// rig carries the actions out for the table tests: it notes them in words.
+type rig struct {
+	t   *testing.T
+	m   Manager
+	p   *Pool
+	now Time
+	// servers in the order of their Connect
+	servers []*Server
+	log     []string
+}
+
+func newRig(t *testing.T, s Settings) *rig {
+	r := &rig{t: t}
+	if s.ServerLifetime == 0 {
+		s.ServerLifetime = time.Hour
+	}
+	r.p = r.m.AddPool(&s, nil, nil, nil)
+	return r
+}
+
+func (r *rig) client(name string) *Client {
+	c := &Client{Owner: name}
+	r.p.AddClient(c, r.now)
+	return c
+}
+
+// run carries out what is to be done and returns it in words.
+func (r *rig) run() string {
+	var out []string
+	name := func(s *Server) string {
+		for i, k := range r.servers {
+			if k == s {
+				return "s" + string(rune('1'+i))
+			}
+		}
+		return "?"
+	}
+	for a, ok := r.m.Next(); ok; a, ok = r.m.Next() {
+		switch a.Kind {
+		case Connect:
+			r.servers = append(r.servers, a.Server)
+			out = append(out, "connect "+name(a.Server))
+		case Link:
+			out = append(out, "link "+a.Client.Owner.(string)+" "+name(a.Server))
+		case Reset:
+			out = append(out, "reset "+name(a.Server))
+		case Check:
+			out = append(out, "check "+name(a.Server))
+		case CloseServer:
+			out = append(out, "close "+name(a.Server)+" ("+a.Reason.Message+")")
+		case DropClient:
+			out = append(out, "drop "+a.Client.Owner.(string)+" ("+a.Reason.Message+")")
+		case Welcome:
+			out = append(out, "welcome "+a.Client.Owner.(string))
+		case ReserveTaken:
+			out = append(out, "reserve")
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func (r *rig) want(what, want string) {
+	r.t.Helper()
+	if got := r.run(); got != want {
+		r.t.Fatalf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestWaitersAreServedInOrder(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1})
+	a, b, c := r.client("a"), r.client("b"), r.client("c")
+	r.p.Request(a, r.now)
+	r.p.Request(b, r.now)
+	r.p.Request(c, r.now)
+	r.want("three requests", "connect s1")
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("login", "link a s1")
+	r.p.Release(r.servers[0], r.now)
+	r.want("release", "link b s1")
+	r.p.ClientGone(c, true, r.now)
+	r.p.Release(r.servers[0], r.now)
+	r.want("nobody waits", "")
+	if s := r.p.Request(a, r.now); s != r.servers[0] {
+		t.Fatal("an idle server is not taken at once")
+	}
+}
+
+func TestOneServerLogsInAtATime(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 3})
+	for _, n := range []string{"a", "b", "c", "d"} {
+		r.p.Request(r.client(n), r.now)
+	}
+	r.want("requests", "connect s1")
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("first", "link a s1, connect s2")
+	r.p.ServerReady(r.servers[1], r.now)
+	r.want("second", "link b s2, connect s3")
+	r.p.ServerReady(r.servers[2], r.now)
+	r.want("third and last", "link c s3")
+}
+
+func TestReserveServesWhoWaitedLong(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1, ReserveSize: 1, ReserveTimeout: 5 * time.Second})
+	r.p.Request(r.client("a"), r.now)
+	r.p.Request(r.client("b"), r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("login", "link a s1")
+	r.now = 4 * time.Second
+	r.m.Sweep(r.now)
+	r.want("too early", "")
+	r.now = 5 * time.Second
+	r.m.Sweep(r.now)
+	r.want("in time", "reserve, connect s2")
+}
+
+func TestIdleServerOfAnotherPoolIsEvicted(t *testing.T) {
+	var m Manager
+	db := &Group{Max: 1}
+	set := &Settings{PoolSize: 5, ServerLifetime: time.Hour}
+	p, q := m.AddPool(set, db, nil, nil), m.AddPool(set, db, nil, nil)
+	r := &rig{t: t, m: m, p: p}
+	p.m, q.m = &r.m, &r.m
+	a, b := r.client("a"), &Client{Owner: "b"}
+	q.AddClient(b, 0)
+	p.Request(a, 0)
+	r.want("a", "connect s1")
+	p.ServerReady(r.servers[0], 0)
+	r.want("a", "link a s1")
+	q.Request(b, 0)
+	r.want("b waits for a", "")
+	p.Release(r.servers[0], 0)
+	r.want("b takes a's place", "close s1 (evicted), connect s2")
+}
+
+func TestLoginFailureReachesEverybodyAndIsRemembered(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2, LoginRetry: 15 * time.Second})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	w := &Client{Owner: "w"}
+	r.p.AwaitWelcome(w, r.now)
+	r.run()
+	r.p.LoginFailed(r.servers[0], Failure{"28P01", "no"}, false, r.now)
+	r.want("failure", "drop w (no), drop a (no)")
+	r.p.Request(b, r.now+time.Second)
+	r.want("newcomer", "drop b (server login has been failing, cached error: no (server_login_retry))")
+	c := r.client("c")
+	r.p.Request(c, r.now+15*time.Second)
+	r.want("after the pause", "connect s2")
+	r.p.ServerReady(r.servers[1], r.now)
+	r.want("again well", "link c s2")
+}
+
+func TestServerThatStartsUpKeepsClientsWaiting(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2, LoginRetry: time.Second})
+	r.p.Request(r.client("a"), r.now)
+	r.run()
+	r.p.LoginFailed(r.servers[0], Failure{"57P03", "starting up"}, true, r.now)
+	r.want("failure", "")
+	r.m.Sweep(r.now + 500*time.Millisecond)
+	r.want("pause", "")
+	r.m.Sweep(r.now + time.Second)
+	r.want("next try", "connect s2")
+}
+
+func TestConnectTimeout(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2, ConnectTimeout: 3 * time.Second, LoginRetry: time.Second})
+	r.p.Request(r.client("a"), r.now)
+	r.run()
+	r.m.Sweep(3 * time.Second)
+	r.want("timeout", "close s1 (connect timeout), drop a (connect timeout)")
+}
+
+func TestResetComesBeforeTheNextClient(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1, Reset: true})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.p.Request(b, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("login", "link a s1")
+	r.p.ClientGone(a, true, r.now)
+	r.want("a leaves", "reset s1")
+	r.p.Tested(r.servers[0], r.now)
+	r.want("reset", "link b s1")
+	r.p.ClientGone(b, false, r.now)
+	r.want("b leaves in a transaction", "close s1 (client disconnect while server was not ready)")
+}
+
+func TestLongIdleServerIsCheckedFirst(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1, Check: true, CheckDelay: 30 * time.Second})
+	a := r.client("a")
+	r.p.Request(a, r.now)
+	r.run()
+	s := func() *Server { return r.servers[0] }
+	r.p.ServerReady(s(), r.now)
+	r.run()
+	r.p.Release(s(), r.now)
+	r.now = 30 * time.Second
+	r.m.Sweep(r.now)
+	r.want("gets used", "")
+	if r.p.Servers(ServerUsed) != 1 {
+		t.Fatal("not used")
+	}
+	r.p.Request(a, r.now)
+	r.want("request", "check s1")
+	r.p.Tested(s(), r.now)
+	r.want("check is well", "link a s1")
+}
+
+func TestCheckDelayZeroChecksBeforeEachUse(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1, Check: true})
+	a := r.client("a")
+	r.p.Request(a, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("a fresh server needs none", "link a s1")
+	r.p.Release(r.servers[0], r.now)
+	r.p.Request(a, r.now)
+	r.want("again", "check s1")
+}
+
+func TestCancelKeepsTheServerFromTheNextClient(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.p.Request(b, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	k := r.p.CancelQuery(a)
+	if k == nil || k.Stale() {
+		t.Fatal("a running query cannot be canceled")
+	}
+	r.p.Release(r.servers[0], r.now)
+	r.want("the query ended first", "")
+	if !k.Stale() {
+		t.Fatal("the cancel request would still be sent")
+	}
+	r.p.CancelDone(k, r.now)
+	r.want("the request has arrived", "link b s1")
+	if k := r.p.CancelQuery(a); k != nil {
+		t.Fatal("an idle client has something to cancel")
+	}
+}
+
+func TestPauseEmptiesThePoolAndResumeFillsIt(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	r.p.Pause(r.now)
+	r.p.Request(b, r.now)
+	r.want("pause", "")
+	if !r.p.Busy() {
+		t.Fatal("at rest with an active server")
+	}
+	r.p.Release(r.servers[0], r.now)
+	r.want("release", "close s1 (pause mode)")
+	if r.p.Busy() {
+		t.Fatal("busy without a server")
+	}
+	r.p.Resume(r.now)
+	r.want("resume", "connect s2")
+}
+
+func TestTimeLimitsOfIdleServersAndQueue(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2, ServerIdle: 10 * time.Second, QueryWait: 3 * time.Second})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	r.p.Release(r.servers[0], r.now)
+	r.m.Sweep(9 * time.Second)
+	r.want("young", "")
+	r.m.Sweep(10 * time.Second)
+	r.want("idle too long", "close s1 (server idle timeout)")
+	r.p.Pause(10 * time.Second)
+	r.p.Request(b, 10*time.Second)
+	r.m.Sweep(13 * time.Second)
+	r.want("waited too long", "drop b (query_wait_timeout)")
+}
+
+func TestServersOfOneAgeAreNotClosedTogether(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2, ServerLifetime: time.Hour})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.p.Request(b, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	r.p.ServerReady(r.servers[1], r.now)
+	r.run()
+	r.p.Release(r.servers[0], r.now)
+	r.p.Release(r.servers[1], r.now)
+	r.m.Sweep(time.Hour)
+	r.want("first", "close s2 (server lifetime over)")
+	r.m.Sweep(time.Hour + 29*time.Minute)
+	r.want("not yet", "")
+	r.m.Sweep(time.Hour + 30*time.Minute)
+	r.want("second", "close s1 (server lifetime over)")
+}
+
+func TestMinPoolSizeIsFilledOneByOne(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 5, MinPoolSize: 2})
+	r.m.Sweep(r.now)
+	r.want("nobody there", "")
+	r.client("a")
+	r.m.Sweep(r.now)
+	r.want("one", "connect s1")
+	r.p.ServerReady(r.servers[0], r.now)
+	r.want("two", "connect s2")
+	r.p.ServerReady(r.servers[1], r.now)
+	r.want("enough", "")
+}
+
+func TestReconnectAndKill(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 2})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.p.Request(b, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	r.p.ServerReady(r.servers[1], r.now)
+	r.run()
+	r.p.Release(r.servers[0], r.now)
+	r.p.Reconnect("RECONNECT", r.now)
+	r.want("the idle one at once", "close s1 (RECONNECT)")
+	r.p.Release(r.servers[1], r.now)
+	r.want("the active one at its release", "close s2 (RECONNECT)")
+	r.p.Request(a, r.now)
+	r.run()
+	r.p.ServerReady(r.servers[2], r.now)
+	r.run()
+	r.p.Kill("admin forced disconnect", r.now)
+	r.want("kill", "close s3 (admin forced disconnect), drop a (admin forced disconnect), drop b (admin forced disconnect)")
+	if !r.m.RemovePool(r.p) {
+		t.Fatal("an empty pool cannot be removed")
+	}
+}
+
+func TestLostServerDropsItsClientOnly(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1})
+	r.p.Request(r.client("a"), r.now)
+	r.p.Request(r.client("b"), r.now)
+	r.run()
+	r.p.ServerReady(r.servers[0], r.now)
+	r.run()
+	r.p.ServerLost(r.servers[0], Failure{Message: "server conn crashed?"}, r.now)
+	r.want("lost", "drop a (server conn crashed?), connect s2")
+}
+
+func TestReleaseAndRequestDoNotAllocate(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1})
+	a, b := r.client("a"), r.client("b")
+	r.p.Request(a, r.now)
+	r.run()
+	s := r.servers[0]
+	r.p.ServerReady(s, r.now)
+	r.run()
+	r.p.Request(b, r.now)
+	if n := testing.AllocsPerRun(1000, func() {
+		c := s.Client()
+		r.p.Release(s, r.now)
+		for _, ok := r.m.Next(); ok; _, ok = r.m.Next() {
+		}
+		r.p.Request(c, r.now)
+	}); n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
