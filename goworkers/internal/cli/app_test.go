@@ -1,0 +1,60 @@
+package cli
+
+// The command line as a user meets it: what is printed where, and the exit
+// code.
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// run calls the program like a shell does.
+func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	code = Main(args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestProgramAnswersToItsNames(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{"version command", []string{"skytools", "version"}, 0, "skytools version 4.0\n", ""},
+		{"version switch", []string{"/usr/bin/skytools", "-V"}, 0, "skytools version 4.0\n", ""},
+		{"no command", []string{"skytools"}, 2, "", "skytools: no command given; skytools -h lists the commands\n"},
+		{"unknown command", []string{"skytools", "fly"}, 2, "", "skytools: unknown command \"fly\"; skytools -h lists the commands\n"},
+		{"unknown switch", []string{"skytools", "--fly"}, 2, "", "skytools: flag provided but not defined: -fly; -h lists the options\n"},
+		{"name of a script without a command", []string{"/usr/bin/londiste.py", "x.ini"}, 2, "", "londiste: this version (4.0) has no command \"londiste\"\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, stdout, stderr := run(t, tc.args...)
+			if code != tc.code || stdout != tc.stdout || stderr != tc.stderr {
+				t.Errorf("got %d, %q, %q\nwant %d, %q, %q", code, stdout, stderr, tc.code, tc.stdout, tc.stderr)
+			}
+		})
+	}
+}
+
+func TestHelpListsEveryCommand(t *testing.T) {
+	code, stdout, _ := run(t, "skytools", "-h")
+	if code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	for _, command := range commands() {
+		if !strings.Contains(stdout, "   "+command.Name) {
+			t.Errorf("help does not name %s", command.Name)
+		}
+		if command.Usage == "" {
+			t.Errorf("%s has no usage line", command.Name)
+		}
+	}
+}
