@@ -1,0 +1,50 @@
+create function pgq.set_queue_config(
+    x_queue_name text,
+    x_param_name text,
+    x_param_value text)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Changes one setting of a queue.
+--
+-- Parameters: x_queue_name; x_param_name - column of pgq.queue without its
+--     queue_ prefix, one of those named below; x_param_value - as text.
+-- Returns: 1.
+-- Raises: 22004 null parameter; PGQ01 queue not found; 22023 no such setting;
+--     what the cast raises for a value of the wrong type.
+-- Tables written: pgq.queue
+declare
+    v_allowed text[] := array['ticker_max_count', 'ticker_max_lag', 'ticker_idle_period', 'ticker_paused',
+                              'rotation_period', 'external_ticker'];
+    v_type text;
+begin
+    if x_queue_name is null or x_param_name is null then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = 'The name of the queue or of the setting is NULL.';
+    end if;
+    if not x_param_name = any (v_allowed) then
+        raise exception 'cannot change parameter "%"', x_param_name
+            using errcode = '22023',
+                  hint = format('It can change: %s.', array_to_string(v_allowed, ', '));
+    end if;
+    if x_param_value is null then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = format('The value for %s is NULL.', x_param_name);
+    end if;
+    perform 1 from pgq.queue q where q.queue_name = x_queue_name;
+    if not found then
+        raise exception 'No such event queue'
+            using errcode = 'PGQ01', detail = format('There is no queue "%s".', x_queue_name),
+                  hint = 'Create it with pgq.create_queue().';
+    end if;
+
+    select format_type(a.atttypid, a.atttypmod) into strict v_type
+    from pg_attribute a
+    where a.attrelid = 'pgq.queue'::regclass
+      and a.attname = 'queue_' || x_param_name;
+    execute format('update pgq.queue set %I = $1::%s where queue_name = $2', 'queue_' || x_param_name, v_type)
+        using x_param_value, x_queue_name;
+    return 1;
+end;
+$$;

@@ -1,0 +1,215 @@
+create function pgq._tick(i_queue pgq.queue, i_wait boolean) returns bigint
+language plpgsql volatile parallel unsafe
+as $$
+-- Makes a tick if one is due.
+--
+-- Parameters: i_queue - the queue's row; i_wait - if another session is ticking
+--     this queue: wait for it (true), or leave it to that one (false).
+-- Returns: tick id, null when none was made.
+-- Raises: PGQ09 transaction ids run backwards; 40001.
+-- Tables written: pgq.tick
+-- Locks taken: an advisory one (pgq.queue, queue id) until the transaction
+--     ends, only when a tick is due. It makes snapshots grow with tick ids.
+declare
+    v_last  pgq.tick;
+    v_prev  timestamptz;
+    v_seq   bigint;
+    v_new   bigint;
+    v_lag   interval;
+    v_xmax  bigint;
+    v_class integer := 'pgq.queue'::regclass::oid::integer;
+    v_tick  bigint;
+begin
+    -- First without the lock, so that a queue with nothing to do costs no
+    -- write; then again under it, since somebody else may have ticked.
+    for v_pass in 1 .. 2 loop
+        v_seq := pgq.seq_getval(i_queue.queue_event_seq);
+        select t.* into v_last
+        from pgq.tick t
+        where t.tick_queue = i_queue.queue_id
+        order by t.tick_id desc
+        limit 1;
+        if found then
+            v_new := v_seq - v_last.tick_event_seq;
+            v_lag := pg_catalog.clock_timestamp() - v_last.tick_time;
+            v_xmax := pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot());
+
+            if pg_catalog.txid_snapshot_xmin(v_last.tick_snapshot) > v_xmax then
+                raise exception 'Invalid PgQ state: old xmin=%, old xmax=%, cur txid=%',
+                        pg_catalog.txid_snapshot_xmin(v_last.tick_snapshot),
+                        pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot), v_xmax
+                    using errcode = 'PGQ09',
+                          detail = pg_catalog.format('Tick %s of queue "%s" was made by a server whose transaction '
+                                                     'ids were ahead of this one''s.',
+                                                     v_last.tick_id, i_queue.queue_name),
+                          hint = 'After a restore into another server, drop the queue and create it again.';
+            end if;
+            if v_pass = 1 and pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot) > v_xmax then
+                raise warning 'Dubious PgQ state: old xmax=%, cur txid=%',
+                    pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot), v_xmax;
+            end if;
+            if v_pass = 1 and v_new < 0 then
+                raise warning 'Negative new_events?  old=% cur=%', v_last.tick_event_seq, v_seq;
+            end if;
+
+            -- A last tick in the future means that the clock was set back.
+            if v_lag >= interval '0' then
+                if v_new > 0 then
+                    if v_new < i_queue.queue_ticker_max_count and v_lag < i_queue.queue_ticker_max_lag then
+                        return null;
+                    end if;
+                else
+                    -- Nothing new was counted, but what was counted may have
+                    -- committed since. Look ever more rarely.
+                    select t.tick_time into v_prev
+                    from pgq.tick t
+                    where t.tick_queue = i_queue.queue_id
+                      and t.tick_id < v_last.tick_id
+                    order by t.tick_id desc
+                    limit 1;
+                    if found and (v_lag < i_queue.queue_ticker_max_lag / 2
+                                  or (v_lag < (v_last.tick_time - v_prev) * 2
+                                      and v_lag < i_queue.queue_ticker_idle_period)) then
+                        return null;
+                    end if;
+                end if;
+            end if;
+        end if;
+
+        if v_pass = 1 then
+            if i_wait then
+                perform pg_catalog.pg_advisory_xact_lock(v_class, i_queue.queue_id);
+            elsif not pg_catalog.pg_try_advisory_xact_lock(v_class, i_queue.queue_id) then
+                return null;
+            end if;
+        end if;
+    end loop;
+
+    -- A frozen snapshot cannot show ticks made after it, and may be older than
+    -- theirs: a tick with it would send events twice.
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+       and v_last.tick_id is distinct from pgq.seq_getval(i_queue.queue_tick_seq)
+       and v_last.tick_id is not null then
+        raise exception 'could not serialize access: queue % was ticked after this transaction began',
+                i_queue.queue_name
+            using errcode = '40001', hint = 'Tick in a READ COMMITTED transaction.';
+    end if;
+
+    -- v_seq was read before this statement's snapshot: an event that is in the
+    -- snapshot and not in the count makes the next tick come sooner, the other
+    -- way round it would come late.
+    insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
+    values (i_queue.queue_id, pg_catalog.nextval(pgq.quote_fqname(i_queue.queue_tick_seq)::regclass), default, default,
+            v_seq)
+    returning tick_id into v_tick;
+    return v_tick;
+end;
+$$;
+
+create function pgq.ticker(
+    i_queue_name text,
+    i_tick_id bigint,
+    i_orig_timestamp timestamptz,
+    i_event_seq bigint)
+returns bigint
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Inserts a tick that was made elsewhere: a copy of a queue keeps the tick ids
+-- of the original.
+--
+-- Parameters: i_queue_name; i_tick_id, i_orig_timestamp, i_event_seq - of the
+--     original tick.
+-- Returns: i_tick_id.
+-- Raises: PGQ06 queue not found, or has not an external ticker, or is paused.
+-- Calls: seq_setval
+-- Tables written: pgq.tick
+-- Locks taken: as _tick
+declare
+    v_queue pgq.queue;
+begin
+    select q.* into v_queue
+    from pgq.queue q
+    where q.queue_name = i_queue_name
+      and q.queue_external_ticker
+      and not q.queue_ticker_paused;
+    if not found then
+        raise exception 'queue not found or ticker disabled: %', i_queue_name
+            using errcode = 'PGQ06',
+                  hint = 'Given ticks go into queues with queue_external_ticker set and queue_ticker_paused not set.';
+    end if;
+    perform pg_advisory_xact_lock('pgq.queue'::regclass::oid::integer, v_queue.queue_id);
+    insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
+    values (v_queue.queue_id, i_tick_id, i_orig_timestamp, default, i_event_seq);
+    perform pgq.seq_setval(v_queue.queue_tick_seq, i_tick_id);
+    perform pgq.seq_setval(v_queue.queue_event_seq, i_event_seq);
+    return i_tick_id;
+end;
+$$;
+
+create function pgq.ticker(i_queue_name text) returns bigint
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Makes a tick in one queue if one is due. Waits if another session is ticking
+-- it.
+--
+-- Returns: tick id, null when no tick was due.
+-- Raises: PGQ01 queue not found; PGQ06 external ticker, or paused; what _tick
+--     raises.
+-- Calls: _tick
+declare
+    v_queue pgq.queue;
+begin
+    select q.* into v_queue from pgq.queue q where q.queue_name = i_queue_name;
+    if not found then
+        raise exception 'no such queue'
+            using errcode = 'PGQ01', detail = format('There is no queue "%s".', i_queue_name),
+                  hint = 'Create it with pgq.create_queue().';
+    end if;
+    if v_queue.queue_external_ticker then
+        raise exception 'This queue has external tick source.'
+            using errcode = 'PGQ06', detail = format('Queue "%s" gets its ticks from elsewhere.', i_queue_name);
+    end if;
+    if v_queue.queue_ticker_paused then
+        raise exception 'Ticker has been paused for this queue'
+            using errcode = 'PGQ06', detail = format('Queue "%s" is paused.', i_queue_name),
+                  hint = 'Set ticker_paused to false with pgq.set_queue_config().';
+    end if;
+    return pgq._tick(v_queue, true);
+end;
+$$;
+
+create function pgq.ticker() returns bigint
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Makes a tick in every queue where one is due; not in paused queues, not in
+-- those with an external ticker, not where another session is ticking. A queue
+-- that fails gives a warning and stops no other.
+--
+-- Returns: number of queues ticked.
+-- Calls: _tick
+declare
+    v_queue pgq.queue;
+    v_count bigint := 0;
+begin
+    for v_queue in
+        select q.*
+        from pgq.queue q
+        where not q.queue_external_ticker
+          and not q.queue_ticker_paused
+        order by q.queue_name
+    loop
+        begin
+            if pgq._tick(v_queue, false) is not null then
+                v_count := v_count + 1;
+            end if;
+        exception
+            when others then
+                raise warning 'ticker: queue %: %', v_queue.queue_name, sqlerrm using errcode = sqlstate;
+        end;
+    end loop;
+    return v_count;
+end;
+$$;
