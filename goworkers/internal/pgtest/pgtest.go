@@ -235,6 +235,15 @@ func connect(t testing.TB, dsn string) *pgx.Conn {
 	return conn
 }
 
+func parse(t testing.TB, dsn string) *pgx.ConnConfig {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatalf("read %q: %v", dsn, err)
+	}
+	return config
+}
+
 func environ(t testing.TB, name string) string {
 	t.Helper()
 	value := os.Getenv(name)

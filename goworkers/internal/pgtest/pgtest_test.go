@@ -66,6 +66,46 @@ func TestServerBreaksConnectionsAndComesBack(t *testing.T) {
 	db.WaitFor(t, "select true")
 }
 
+// The cut comes before or after the server has done the chosen request, and what
+// connects later is left alone.
+func TestFaultsCutAtTheChosenRequest(t *testing.T) {
+	ctx := context.Background()
+	db := DB(t)
+	db.Exec(t, "create table public.n (n int)")
+	faults := NewFaults(t)
+	through := faults.Through(t, db)
+	insert := func(values ...int) error {
+		conn, err := pgx.Connect(ctx, through.DSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		for _, n := range values {
+			if _, err := conn.Exec(ctx, "insert into public.n values ($1)", pgx.QueryExecModeExec, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	stored := func() string { return strings.Join(db.Rows(t, "select n from public.n order by n"), " ") }
+
+	faults.Count()
+	if err := insert(1, 2); err != nil || faults.Steps() != 2 || faults.Cut() {
+		t.Fatalf("nothing chosen: error %v, %d steps, cut %v", err, faults.Steps(), faults.Cut())
+	}
+	faults.CutBefore(2)
+	if err := insert(3, 4); err == nil || !faults.Cut() || stored() != "1 2 3" {
+		t.Errorf("cut before: error %v, cut %v, stored %s", err, faults.Cut(), stored())
+	}
+	faults.CutAfter(2)
+	if err := insert(5, 6); err == nil || !faults.Cut() || stored() != "1 2 3 5 6" {
+		t.Errorf("cut after: error %v, cut %v, stored %s", err, faults.Cut(), stored())
+	}
+	if err := insert(7); err != nil {
+		t.Errorf("after the cut: %v", err)
+	}
+}
+
 func TestPollGivesUp(t *testing.T) {
 	if poll(time.Millisecond, func() bool { return false }) {
 		t.Error("poll said true of what is false")
