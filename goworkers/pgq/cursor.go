@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -19,10 +20,10 @@ const (
 )
 
 // BatchEvents reads the events of a batch by id, through a cursor that lives in tx,
-// so that no more than fetch of them are held at a time. While the sequence is
-// read, tx must not be used for anything else; it can be read once. where, unless
-// empty, is an SQL condition over the ev_ columns that chooses among the events. It
-// is SQL of the program's author: never build it from what others wrote.
+// so that no more than fetch of them are held at a time. Between two events tx is
+// free for other work. The sequence can be read once. where, unless empty, is an SQL
+// condition over the ev_ columns that chooses among the events, such as FromTables
+// makes. It is SQL of the program's author: never build it from what others wrote.
 func BatchEvents(ctx context.Context, tx pgx.Tx, batch int64, fetch int, where string) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
 		fail := func(err error) { yield(nil, wrap(err, "read the events of batch %d", batch)) }
@@ -57,6 +58,21 @@ func BatchEvents(ctx context.Context, tx pgx.Tx, batch int64, fetch int, where s
 		}
 	}
 }
+
+// FromTables makes a condition for BatchEvents: events that triggers wrote for these
+// tables, named as in ev_extra1 (schema.table). No tables means no condition.
+func FromTables(tables ...string) string {
+	if len(tables) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(tables))
+	for i, table := range tables {
+		quoted[i] = `E'` + literal.Replace(table) + `'`
+	}
+	return `ev_extra1 in (` + strings.Join(quoted, ", ") + `)`
+}
+
+var literal = strings.NewReplacer(`'`, `''`, `\`, `\\`)
 
 func fetchEvents(ctx context.Context, tx pgx.Tx, sql string, args []any) ([]*Event, error) {
 	rows, err := tx.Query(ctx, sql, args...)

@@ -14,6 +14,7 @@ const (
 	codeQueueNotFound     = "PGQ01"
 	codeNotSubscribed     = "PGQ02"
 	codeBatchNotFound     = "PGQ03"
+	codeTickNotFound      = "PGQ05"
 	codeInvalidSchemaName = "3F000"
 	codeUndefinedFunction = "42883"
 	codeUndefinedTable    = "42P01"
@@ -29,6 +30,10 @@ func IsNotSubscribed(err error) bool { return hasCode(err, codeNotSubscribed) }
 // IsBatchNotFound tells whether the batch named in a call is not open: it was
 // finished, or its consumer was unregistered or moved.
 func IsBatchNotFound(err error) bool { return hasCode(err, codeBatchNotFound) }
+
+// IsTickNotFound tells whether the tick that a consumer is at, or should be moved
+// to, does not exist: it never did, or the queue was rotated past it.
+func IsTickNotFound(err error) bool { return hasCode(err, codeTickNotFound) }
 
 // IsNotInstalled tells whether the database lacks the extension, or has one that
 // lacks the function.

@@ -77,10 +77,12 @@ func BulkInsert(ctx context.Context, tx pgx.Tx, queue string, events iter.Seq2[*
 }
 
 // eventColumns are the columns of get_batch_events and get_batch_cursor.
-const eventColumns = `ev_id, ev_time, ev_txid, coalesce(ev_retry, 0), ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4`
+const eventColumns = `ev_id, ev_time, ev_txid, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4`
 
 func scanEvent(row pgx.CollectableRow) (*Event, error) {
 	ev := new(Event)
-	err := row.Scan(&ev.ID, &ev.Time, &ev.TxID, &ev.Retry, &ev.Type, &ev.Data, &ev.Extra1, &ev.Extra2, &ev.Extra3, &ev.Extra4)
+	var retry pgtype.Int4 // NULL is 0
+	err := row.Scan(&ev.ID, &ev.Time, &ev.TxID, &retry, &ev.Type, &ev.Data, &ev.Extra1, &ev.Extra2, &ev.Extra3, &ev.Extra4)
+	ev.Retry = retry.Int32
 	return ev, err
 }

@@ -5,7 +5,19 @@ package pgq
 
 import (
 	"context"
+
+	"github.com/jackc/pgx/v5"
 )
+
+const lockConsumerSQL = `select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pgq_ext ' || $1, 0))`
+
+// LockConsumer waits until no other transaction has locked this consumer's name in
+// this database, and holds the lock until the end of tx. GetLastTick after it says
+// what still holds when tx commits.
+func LockConsumer(ctx context.Context, tx pgx.Tx, consumer string) error {
+	_, err := tx.Exec(ctx, lockConsumerSQL, consumer)
+	return wrap(err, "lock the position of consumer %q", consumer)
+}
 
 const isBatchDoneSQL = `select pgq_ext.is_batch_done($1, $2)`
 
