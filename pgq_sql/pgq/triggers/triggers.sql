@@ -1,0 +1,17 @@
+-- triggers.sql: triggers that turn changes of rows into events.
+--
+-- create trigger NAME after insert or update or delete on TABLE
+--     for each row execute function pgq.logutriga('QUEUE' [, ARGUMENT ...]);
+-- The arguments and the formats are in the README beside this file.
+
+create function pgq.logutriga()
+returns trigger as '$libdir/pgq_triggers', 'pgq_logutriga' language c;
+
+create function pgq.jsontriga()
+returns trigger as '$libdir/pgq_triggers', 'pgq_jsontriga' language c;
+
+create function pgq.sqltriga()
+returns trigger as '$libdir/pgq_triggers', 'pgq_sqltriga' language c;
+
+revoke all on function pgq.logutriga(), pgq.jsontriga(), pgq.sqltriga() from public;
+grant execute on function pgq.logutriga(), pgq.jsontriga(), pgq.sqltriga() to pgq_writer;

@@ -1,0 +1,126 @@
+-- What the arguments of a queue trigger do; all three functions share them.
+\set SHOW_CONTEXT never
+set client_min_messages = notice;
+create schema trigger_test;
+set search_path = trigger_test;
+-- the events are shown instead of stored; the original comes back at the end
+select pg_get_functiondef('pgq.insert_event(text, text, text, text, text, text, text)'::regprocedure) as original \gset
+create or replace function pgq.insert_event(
+    queue_name text, ev_type text, ev_data text, ev_extra1 text, ev_extra2 text, ev_extra3 text, ev_extra4 text)
+returns bigint as $$
+begin
+    raise notice '% | % | % | % | % | % | %', queue_name, ev_type, ev_data, ev_extra1,
+        coalesce(ev_extra2, '-'), coalesce(ev_extra3, '-'), coalesce(ev_extra4, '-');
+    return 1;
+end;
+$$ language plpgsql;
+
+create table item (id int primary key, name text, seen timestamp, price numeric);
+
+-- ignore=: the columns are in no event, and make none by themselves
+create trigger t after insert or update or delete on item
+    for each row execute function pgq.logutriga('q', 'ignore=seen,price', 'backup');
+insert into item values (1, 'a', '2024-01-01', 1.0);
+update item set seen = '2024-01-02';
+update item set price = 1.00;
+update item set name = 'b', seen = '2024-01-03';
+-- an update that changes nothing was meant to send the row again
+update item set name = name;
+delete from item;
+drop trigger t on item;
+
+-- pkey=: in the place of the primary key, printed as given
+create trigger t after insert or update or delete on item
+    for each row execute function pgq.logutriga('q', 'pkey=name , id');
+create trigger t_json after insert on item
+    for each row execute function pgq.jsontriga('q', 'pkey=name , id');
+insert into item values (1, 'a', null, null);
+update item set price = 5;
+update item set name = 'b';
+update item set name = null;
+drop trigger t on item;
+drop trigger t_json on item;
+create trigger t after insert or update on item for each row execute function pgq.logutriga('q', 'pkey=id,nome');
+update item set price = 6;
+drop trigger t on item;
+-- an empty one is no key at all
+create trigger t after insert or update on item for each row execute function pgq.logutriga('q', 'pkey=');
+insert into item values (2, 'b', null, null);
+update item set price = 6;
+drop trigger t on item;
+
+-- SKIP: the event instead of the row
+create trigger t before insert or update or delete on item
+    for each row execute function pgq.logutriga('q', 'SKIP', 'when=id < 100');
+insert into item values (3, 'c', null, null), (103, 'c', null, null);
+update item set price = 7 where id = 1;
+delete from item where id = 1;
+select * from item;
+drop trigger t on item;
+create trigger t after insert on item for each row execute function pgq.logutriga('q', 'SKIP');
+insert into item values (3, 'c', null, null);
+drop trigger t on item;
+
+-- a BEFORE trigger without SKIP lets the row through, as it found it
+create trigger t before insert or update or delete on item
+    for each row execute function pgq.logutriga('q');
+insert into item values (3, 'c', null, null);
+update item set price = 8 where id = 3;
+delete from item where id = 3;
+select * from item order by id;
+drop trigger t on item;
+
+-- deny: no change at all
+create trigger t before insert or update or delete on item
+    for each row execute function pgq.logutriga('q', 'deny', 'ignore=price', 'when=false');
+create trigger t_truncate before truncate on item
+    for each statement execute function pgq.sqltriga('q', 'deny');
+\set VERBOSITY sqlstate
+insert into item values (4, 'd', null, null);
+\set VERBOSITY default
+insert into item values (4, 'd', null, null);
+update item set price = 9;
+delete from item;
+truncate item;
+drop trigger t on item;
+drop trigger t_truncate on item;
+
+-- session_replication_role: local stands above all of it
+create trigger t after insert on item for each row execute function pgq.logutriga('q', 'no such argument');
+insert into item values (5, 'e', null, null);
+set session_replication_role = local;
+insert into item values (5, 'e', null, null);
+set session_replication_role = replica;
+insert into item values (6, 'f', null, null);
+alter table item enable always trigger t;
+insert into item values (7, 'g', null, null);
+reset session_replication_role;
+drop trigger t on item;
+
+-- triggers of the wrong kind
+create trigger t after insert on item for each row execute function pgq.logutriga();
+insert into item values (8, 'h', null, null);
+drop trigger t on item;
+create trigger t after insert on item for each statement execute function pgq.logutriga('q');
+insert into item values (8, 'h', null, null);
+drop trigger t on item;
+create view item_view as select * from item;
+create trigger t instead of insert on item_view for each row execute function pgq.logutriga('q');
+insert into item_view values (8, 'h', null, null);
+create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'ignore=name');
+truncate item;
+drop trigger t on item;
+create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'pkey=name');
+truncate item;
+drop trigger t on item;
+create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'backup');
+truncate item;
+drop trigger t on item;
+create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'ev_extra2=1');
+truncate item;
+drop trigger t on item;
+select pgq.logutriga();
+
+:original;
+set client_min_messages = error;
+drop schema trigger_test cascade;
