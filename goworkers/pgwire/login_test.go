@@ -99,12 +99,18 @@ func (w *wire) startup() (kind StartupKind, packet []byte, err error) {
 // session is what a login to a server gave.
 type session struct {
 	*wire
-	key    []byte
-	params map[string]string
+	key     []byte
+	params  map[string]string
+	refused []string // by NegotiateProtocolVersion
 }
 
 // logIn connects and logs in; a refusal by the server is returned as *Report.
 func logIn(t *testing.T, port int, auth *ClientAuth, database string) (*session, error) {
+	t.Helper()
+	return logInWith(t, port, auth, []Param{{"database", database}})
+}
+
+func logInWith(t *testing.T, port int, auth *ClientAuth, params []Param) (*session, error) {
 	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -112,7 +118,7 @@ func logIn(t *testing.T, port int, auth *ClientAuth, database string) (*session,
 	}
 	t.Cleanup(func() { conn.Close() })
 	s := &session{wire: newWire(conn), params: map[string]string{}}
-	if _, err := s.Write(AppendStartup(nil, []Param{{"user", auth.User}, {"database", database}})); err != nil {
+	if _, err := s.Write(AppendStartup(nil, append([]Param{{"user", auth.User}}, params...))); err != nil {
 		return nil, err
 	}
 	for {
@@ -143,6 +149,10 @@ func logIn(t *testing.T, port int, auth *ClientAuth, database string) (*session,
 			s.params[string(name)] = string(value)
 		case MsgBackendKeyData:
 			if s.key, err = ParseBackendKeyData(body); err != nil {
+				return nil, err
+			}
+		case MsgNegotiateProtocolVersion:
+			if _, s.refused, err = ParseNegotiateProtocolVersion(body); err != nil {
 				return nil, err
 			}
 		case MsgReadyForQuery:
