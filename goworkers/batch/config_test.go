@@ -215,6 +215,27 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+// A job may give a common key a meaning or default of its own.
+func TestOuterKeyWins(t *testing.T) {
+	var cfg struct {
+		JobConfig
+		Period time.Duration `ini:"loop_delay" default:"0.25" help:"seconds between ticks"`
+	}
+	s, err := Load(writeIni(t, "[m]\n"), "m", LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Decode(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Period != 250*time.Millisecond || cfg.LoopDelay != 0 {
+		t.Errorf("outer %v, embedded %v, want 250ms and 0", cfg.Period, cfg.LoopDelay)
+	}
+	if n := strings.Count(Sample("m", &cfg), "loop_delay ="); n != 1 {
+		t.Errorf("the sample has loop_delay %d times", n)
+	}
+}
+
 // Whatever the file holds, reading it ends with a value or a clear error.
 func FuzzLoad(f *testing.F) {
 	f.Add("[m]\na = %(b)s\nb = 1\n")

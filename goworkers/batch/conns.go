@@ -40,8 +40,9 @@ func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, e
 }
 
 // Connect opens a connection that tells the server the application's name.
-// Its error names server and database, never the password.
-func Connect(ctx context.Context, dsn ConnString, application string) (*pgx.Conn, error) {
+// Its error names server and database, never the password. The tweaks change
+// the configuration before it is used.
+func Connect(ctx context.Context, dsn ConnString, application string, tweaks ...func(*pgx.ConnConfig)) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(string(dsn))
 	if err != nil {
 		return nil, fmt.Errorf("read connection string %q: %s", dsn.String(), connStringFault(err))
@@ -49,9 +50,16 @@ func Connect(ctx context.Context, dsn ConnString, application string) (*pgx.Conn
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = application
 	}
+	for _, tweak := range tweaks {
+		tweak(cfg)
+	}
 	c, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, &ConnectError{Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: cfg.User, Err: err}
+		database := cfg.Database
+		if database == "" {
+			database = cfg.User // as the server takes it
+		}
+		return nil, &ConnectError{Host: cfg.Host, Port: cfg.Port, Database: database, User: cfg.User, Err: err}
 	}
 	return c, nil
 }

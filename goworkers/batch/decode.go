@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -31,6 +32,18 @@ func (c ConnString) String() string {
 	return urlPassRE.ReplaceAllString(s, "${1}***@")
 }
 
+// Check says what is wrong with the form of the connection string; the empty
+// one is right, it leaves everything to the environment.
+func (c ConnString) Check() error {
+	if c == "" {
+		return nil
+	}
+	if _, err := pgconn.ParseConfig(string(c)); err != nil {
+		return fmt.Errorf("is not a connection string (%s); write for example dbname=mydb host=127.0.0.1 port=5432", connStringFault(err))
+	}
+	return nil
+}
+
 // Size is a number of bytes; in the file 10485760, 10MB or 10MiB.
 type Size int64
 
@@ -42,19 +55,32 @@ type field struct {
 	secret, raw           bool
 	unused                string
 	value                 reflect.Value
+	depth                 int // of embedding
 }
 
 // fields lists the tagged fields of a struct in order, embedded structs
-// flattened. It panics on a struct that cannot be configured: that is a
-// mistake of the program, not of its user.
+// flattened; a key of an embedded struct gives way to the same key outside.
+// It panics on a struct that cannot be configured: that is a mistake of the
+// program, not of its user.
 func fields(v reflect.Value) []field {
+	all := flatten(v, 0)
+	depth := map[string]int{}
+	for _, f := range all {
+		if d, ok := depth[f.key]; !ok || f.depth < d {
+			depth[f.key] = f.depth
+		}
+	}
+	return slices.DeleteFunc(all, func(f field) bool { return f.depth > depth[f.key] })
+}
+
+func flatten(v reflect.Value, depth int) []field {
 	var all []field
 	t := v.Type()
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key := f.Tag.Get("ini")
 		if key == "" && f.Anonymous && f.Type.Kind() == reflect.Struct {
-			all = append(all, fields(v.Field(i))...)
+			all = append(all, flatten(v.Field(i), depth+1)...)
 			continue
 		}
 		if key == "" || key == "-" {
@@ -79,6 +105,7 @@ func fields(v reflect.Value) []field {
 			raw:      f.Tag.Get("raw") == "true",
 			unused:   f.Tag.Get("unused"),
 			value:    v.Field(i),
+			depth:    depth,
 		})
 	}
 	return all
@@ -100,7 +127,8 @@ func fields(v reflect.Value) []field {
 // Types: string, int, int64, float64, bool (1/0, yes/no, on/off, true/false),
 // time.Duration (a plain number is seconds; 500ms, 10min, 1h 30min, 01:30:00),
 // Size, ConnString, []string (comma separated), and types made of these.
-// Embedded structs are flattened. The error is a *ConfigError with every
+// Embedded structs are flattened; where a key stands in both, the outer field
+// has it and the embedded one is left alone. The error is a *ConfigError with every
 // problem found: unknown keys, wrong types, missing keys.
 func (s *Section) Decode(dst any) error {
 	v := reflect.ValueOf(dst)
@@ -245,10 +273,8 @@ func setValue(v reflect.Value, text string) error {
 		v.SetInt(int64(n))
 		return nil
 	case reflect.TypeFor[ConnString]():
-		if text != "" {
-			if _, err := pgconn.ParseConfig(text); err != nil {
-				return fmt.Errorf("is not a connection string (%s); write for example dbname=mydb host=127.0.0.1 port=5432", connStringFault(err))
-			}
+		if err := ConnString(text).Check(); err != nil {
+			return err
 		}
 	}
 	switch v.Kind() {

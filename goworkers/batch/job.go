@@ -5,17 +5,13 @@ package batch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
 )
-
-const firstBackoff = time.Second
 
 // Job is what a worker works with. Run, DB and DropConnections belong to one
 // goroutine; Log, Stats and Metrics may be used from any.
@@ -151,7 +147,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 	defer j.DropConnections()
 	defer j.flushStats()
 
-	var trouble failures
+	var trouble Trouble
 	lastStats := time.Now()
 	for {
 		select {
@@ -173,11 +169,11 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			if j.Config.LoopDelay <= 0 {
 				return err // nobody waits for a job that runs once
 			}
-			more, pause = false, trouble.note(j.Log, err, j.Config.ExceptionSleep)
+			more, pause = false, trouble.Note(j.Log, err, j.Config.ExceptionSleep)
 		default:
 			j.rounds.WithLabelValues("ok").Inc()
 			j.lastOK.SetToCurrentTime()
-			trouble.over(j.Log)
+			trouble.Over(j.Log)
 			j.recycle()
 		}
 		if j.Config.StatsPeriod <= 0 || time.Since(lastStats) >= j.Config.StatsPeriod {
@@ -229,12 +225,18 @@ func (j *Job) flushStats() {
 	}
 }
 
-func (j *Job) reload(ctx context.Context) {
-	if j.file != nil {
-		if err := j.file.reopen(); err != nil {
-			j.Log.WithError(err).Error("log file not reopened")
-		}
+// ReopenLog follows a log file that was moved away. Run does it on SIGHUP.
+func (j *Job) ReopenLog() {
+	if j.file == nil {
+		return
 	}
+	if err := j.file.reopen(); err != nil {
+		j.Log.WithError(err).Error("log file not reopened")
+	}
+}
+
+func (j *Job) reload(ctx context.Context) {
+	j.ReopenLog()
 	if j.Reload == nil {
 		return
 	}
@@ -243,44 +245,4 @@ func (j *Job) reload(ctx context.Context) {
 		return
 	}
 	j.Log.Info("configuration reloaded")
-}
-
-// failures remembers an error that keeps coming, so that it is told once.
-type failures struct {
-	text  string
-	count int
-	since time.Time
-}
-
-var digits = regexp.MustCompile(`[0-9]+`)
-
-// note tells an error and returns the pause before the next try.
-func (f *failures) note(log logrus.FieldLogger, err error, longest time.Duration) time.Duration {
-	// numbers (ports, pids, batch ids) vary between repeats of one trouble
-	text := digits.ReplaceAllString(err.Error(), "0")
-	if f.count == 0 {
-		f.since = time.Now()
-	}
-	f.count++
-	if text != f.text {
-		f.text = text
-		log.WithError(err).Error("work failed, will be tried again")
-	} else {
-		log.WithError(err).WithField("tries", f.count).Debug("work failed again")
-	}
-	if longest < firstBackoff {
-		return max(longest, 0)
-	}
-	return min(firstBackoff<<min(f.count-1, 20), longest)
-}
-
-// over tells that the trouble is over, if there was any.
-func (f *failures) over(log logrus.FieldLogger) {
-	if f.count == 0 {
-		return
-	}
-	log.WithFields(logrus.Fields{
-		"tries": f.count, "after": fmt.Sprintf("%.0fs", time.Since(f.since).Seconds()),
-	}).Info("recovered")
-	*f = failures{}
 }

@@ -114,10 +114,10 @@ func TestRunReturnsMisuse(t *testing.T) {
 
 func TestBackoffGrowsToItsLimit(t *testing.T) {
 	job, _ := setupJob(t, JobConfig{})
-	var f failures
+	var trouble Trouble
 	var got []time.Duration
 	for range 6 {
-		got = append(got, f.note(job.Log, errors.New("x"), 20*time.Second)/time.Second)
+		got = append(got, trouble.Note(job.Log, errors.New("x"), 20*time.Second)/time.Second)
 	}
 	want := []time.Duration{1, 2, 4, 8, 16, 20}
 	for i := range want {

@@ -54,3 +54,10 @@ func (c *JobConfig) Common() *JobConfig { return c }
 type Config interface {
 	Common() *JobConfig
 }
+
+// Validator is a Config that knows what else can be wrong in it once every
+// value has the right type. Of the problems Key and What are read; the rest
+// is filled in.
+type Validator interface {
+	Validate() []Problem
+}

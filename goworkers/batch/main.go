@@ -69,7 +69,18 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 	if err != nil {
 		return nil, err
 	}
-	return section, section.Decode(cfg)
+	if err := section.Decode(cfg); err != nil {
+		return nil, err
+	}
+	if v, ok := cfg.(Validator); ok {
+		if problems := v.Validate(); len(problems) > 0 {
+			for i, p := range problems {
+				problems[i] = section.problem(p.Key, ConnString(section.values[p.Key]).String(), p.What)
+			}
+			return nil, &ConfigError{Problems: problems}
+		}
+	}
+	return section, nil
 }
 
 // Launch does what stands between a command line and a running job: prints

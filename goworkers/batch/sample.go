@@ -6,12 +6,13 @@ package batch
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
 // Sample returns an ini file with every key of cfg (a struct or a pointer to
-// one): required keys open for filling in, the others commented out with
-// their default.
+// one): first the required keys, open for filling in, then the others, commented
+// out with their default.
 func Sample(service string, cfg any) string {
 	v := reflect.ValueOf(cfg)
 	for v.Kind() == reflect.Pointer {
@@ -19,7 +20,17 @@ func Sample(service string, cfg any) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[%s]\n", service)
-	for _, f := range fields(v) {
+	all := fields(v)
+	slices.SortStableFunc(all, func(a, b field) int {
+		switch {
+		case a.required == b.required:
+			return 0
+		case a.required:
+			return -1
+		}
+		return 1
+	})
+	for _, f := range all {
 		if f.unused != "" {
 			continue
 		}
