@@ -1,0 +1,197 @@
+package ticker
+
+// The process: the databases as services, the operator's wishes, the
+// statistics line.
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sirupsen/logrus"
+
+	"goworkers/batch"
+	"goworkers/internal/service"
+)
+
+// Run ticks until the context ends or the job's signals say so. On SIGHUP it
+// calls load and goes on with new settings; settings that load refuses leave
+// everything as it was.
+func Run(ctx context.Context, job *batch.Job, settings Settings, load func() (Settings, error)) error {
+	signals := job.Signals
+	if signals == nil {
+		signals = &batch.Signals{}
+	}
+	atOnce, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	metrics := newMetrics(job.Metrics)
+
+	for {
+		t := &Ticker{settings: settings, log: job.Log, stats: job.Stats, metrics: metrics}
+		t.resetStats()
+		if err := t.Start(atOnce); err != nil {
+			return err
+		}
+		job.Log.Info("ticker started")
+		next, err := t.watch(ctx, signals, job.ReopenLog, load)
+		if err != nil {
+			cancel()
+		}
+		t.Stop()
+		t.logStats()
+		if err != nil || next == nil {
+			job.Log.Info("ticker stopped")
+			return err
+		}
+		settings = *next
+		job.Log.Info("configuration reloaded")
+	}
+}
+
+// watch lets the ticker run until it shall end (nil, nil, or an error to end
+// at once) or go on with other settings.
+func (t *Ticker) watch(ctx context.Context, signals *batch.Signals, reopenLog func(), load func() (Settings, error)) (*Settings, error) {
+	period := t.settings.statsPeriod
+	if period <= 0 {
+		period = time.Second
+	}
+	stats := time.NewTicker(period)
+	defer stats.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-signals.Kill:
+			return nil, batch.ErrTerminated
+		case <-signals.Stop:
+			select {
+			case <-signals.Kill:
+				return nil, batch.ErrTerminated
+			default:
+				return nil, nil
+			}
+		case <-signals.Reload:
+			reopenLog()
+			settings, err := load()
+			if err == nil {
+				return &settings, nil
+			}
+			t.log.WithError(err).Error("reload failed, going on as before")
+		case <-stats.C:
+			t.logStats()
+		}
+	}
+}
+
+// Ticker is the service that ticks the databases of its settings.
+type Ticker struct {
+	settings Settings
+	log      logrus.FieldLogger
+	stats    *batch.Stats
+	metrics  *metrics
+	run      service.Service
+}
+
+// Start launches it.
+func (t *Ticker) Start(ctx context.Context) error {
+	if t.settings.discover != "" {
+		t.run = service.NewLoop(t.discover)
+	} else {
+		var all service.Group
+		for _, target := range t.settings.targets {
+			all = append(all, t.newDatabase(target))
+		}
+		t.run = all
+	}
+	return t.run.Start(ctx)
+}
+
+// Stop ends it after the statements under way.
+func (t *Ticker) Stop() { t.run.Stop() }
+
+// resetStats makes the statistics line name all three counters in order.
+func (t *Ticker) resetStats() {
+	for _, key := range []string{"ticks", "maint", "retry"} {
+		t.stats.Add(key, 0)
+	}
+}
+
+func (t *Ticker) logStats() {
+	t.log.Info(t.stats.Flush())
+	t.resetStats()
+}
+
+const databasesSQL = `
+	select datname
+	  from pg_catalog.pg_database
+	 where not datistemplate and datallowconn and pg_catalog.has_database_privilege(oid, 'connect')
+	 order by datname`
+
+// discover keeps a service for each database of the server.
+func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
+	running := map[string]*database{}
+	defer func() {
+		var all service.Group
+		for _, d := range running {
+			all = append(all, d)
+		}
+		all.Stop()
+	}()
+	var trouble batch.Trouble
+	for {
+		pause := t.settings.checkPeriod
+		names, err := t.databases(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			pause = trouble.Note(t.log, err, t.settings.longestPause)
+		default:
+			trouble.Over(t.log)
+			for _, name := range names {
+				if running[name] == nil {
+					d := t.newDatabase(target{name: name, dsn: t.settings.connect(name)})
+					if err := d.Start(ctx); err != nil {
+						t.log.WithError(err).WithField("database", name).Error("database not started")
+						continue
+					}
+					running[name] = d
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(running)) {
+				if !slices.Contains(names, name) {
+					running[name].Stop()
+					delete(running, name)
+					t.metrics.forget(name)
+					t.log.WithField("database", name).Info("database is gone")
+				}
+			}
+		}
+		if !service.Sleep(ctx, stop, pause) {
+			return
+		}
+	}
+}
+
+func (t *Ticker) databases(ctx context.Context) ([]string, error) {
+	conn, err := batch.Connect(ctx, t.settings.discover, t.settings.application)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	rows, err := conn.Query(ctx, databasesSQL)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+const closeTimeout = time.Second
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	conn.Close(ctx) // an error here is only that it was closed already
+}
