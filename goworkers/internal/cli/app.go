@@ -22,6 +22,9 @@ const Version = "4.0"
 // commands is the list of what the binary can do: one line a command.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		newPgqadm(),
+		newPgqd(),
+		newTicker(),
 		newVersion(),
 	}
 }
