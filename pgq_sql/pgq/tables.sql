@@ -14,7 +14,7 @@ create table pgq.consumer (
 -- One row a queue: settings, and the state of its table rotation.
 --   queue_cur_table      suffix of the event table that is written now
 --   queue_switch_step1   transaction that made it so
---   queue_switch_step2   newest transaction that may still have missed that;
+--   queue_switch_step2   transactions below this one may still have missed that;
 --                        null until step1 is visible to everybody
 create table pgq.queue (
     queue_id                  serial      not null,

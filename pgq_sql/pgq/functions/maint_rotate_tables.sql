@@ -1,6 +1,6 @@
-create function pgq._newest_txid() returns bigint
+create function pgq._next_txid() returns bigint
 language c volatile parallel safe
-as '$libdir/pgq_lowlevel', 'pgq_newest_txid';
+as '$libdir/pgq_lowlevel', 'pgq_next_txid';
 
 create function pgq.maint_rotate_tables_step1(i_queue_name text) returns integer
 language plpgsql volatile parallel unsafe
@@ -91,7 +91,7 @@ begin
     -- A batch that began at one of these would need the emptied table.
     delete from pgq.tick t
     where t.tick_queue = v_queue.queue_id
-      and pg_catalog.txid_snapshot_xmin(t.tick_snapshot) <= v_queue.queue_switch_step2;
+      and pg_catalog.txid_snapshot_xmin(t.tick_snapshot) < v_queue.queue_switch_step2;
     return 0;
 end;
 $$;
@@ -108,7 +108,7 @@ as $$
 begin
     -- Not our own id: it may be older than step1's commit.
     update pgq.queue q
-    set queue_switch_step2 = pgq._newest_txid()
+    set queue_switch_step2 = pgq._next_txid()
     where q.queue_switch_step2 is null
       and q.queue_switch_step1 is distinct from pg_catalog.txid_current_if_assigned();
     return 0;

@@ -4,8 +4,8 @@
  *	  table that batches no longer look at.
  *
  * Order is everything here. A batch looks into the table before the current
- * one only for transactions up to queue_switch_step2, the newest id there was
- * when everybody could see the switch. So a writer takes its id first and then
+ * one only for transactions up to queue_switch_step2, the next id there was to
+ * give when everybody could see the switch. So a writer takes its id first and then
  * reads the queue's row as it is at that moment, whatever the snapshot of its
  * transaction is: "saw the old table" then means "has an id from before
  * step2". How long it waits for locks afterwards makes no difference, since
@@ -133,7 +133,7 @@ static HTAB *queue_entries = NULL;
 PG_FUNCTION_INFO_V1(pgq_insert_event_raw);
 PG_FUNCTION_INFO_V1(pgq_insert_event);
 PG_FUNCTION_INFO_V1(pgq_current_event_table);
-PG_FUNCTION_INFO_V1(pgq_newest_txid);
+PG_FUNCTION_INFO_V1(pgq_next_txid);
 
 /*
  * pgq.insert_event_raw(queue_name, ev_id, ev_time, ev_owner, ev_retry,
@@ -196,16 +196,13 @@ pgq_current_event_table(PG_FUNCTION_ARGS)
 }
 
 /*
- * pgq._newest_txid(): the newest transaction id there is. Whoever gets an id
- * later gets a larger one.
+ * pgq._next_txid(): the id that the next transaction will get. All who have
+ * one by now have a smaller one.
  */
 Datum
-pgq_newest_txid(PG_FUNCTION_ARGS)
+pgq_next_txid(PG_FUNCTION_ARGS)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
-
-	FullTransactionIdRetreat(&next);
-	PG_RETURN_INT64((int64) U64FromFullTransactionId(next));
+	PG_RETURN_INT64((int64) U64FromFullTransactionId(ReadNextFullTransactionId()));
 }
 
 /*

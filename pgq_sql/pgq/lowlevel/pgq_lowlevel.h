@@ -14,6 +14,6 @@
 extern Datum pgq_insert_event_raw(PG_FUNCTION_ARGS);
 extern Datum pgq_insert_event(PG_FUNCTION_ARGS);
 extern Datum pgq_current_event_table(PG_FUNCTION_ARGS);
-extern Datum pgq_newest_txid(PG_FUNCTION_ARGS);
+extern Datum pgq_next_txid(PG_FUNCTION_ARGS);
 
 #endif							/* PGQ_LOWLEVEL_H */
