@@ -14,7 +14,6 @@ type rig struct {
 	now Time
 	// servers in the order of their Connect
 	servers []*Server
-	log     []string
 }
 
 func newRig(t *testing.T, s Settings) *rig {

@@ -1,0 +1,115 @@
+package cli
+
+// The pooler, with PgBouncer's command line.
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"goworkers/batch"
+	"goworkers/internal/pooler"
+	"goworkers/internal/pooler/ini"
+)
+
+func newPooler() *cli.Command {
+	return &cli.Command{
+		Name:      "pooler",
+		Usage:     "keep few server connections for many clients (takes PgBouncer's configuration)",
+		UsageText: "pooler [options] CONFIG",
+		Description: "Example: pooler -d pgbouncer.ini\n\n" +
+			"Signals: HUP reads the configuration again, INT ends when servers are released, TERM ends when all\n" +
+			"clients have left, QUIT ends at once, USR1 pauses, USR2 resumes.",
+		OnUsageError:           usageError,
+		HideHelpCommand:        true,
+		UseShortOptionHandling: true,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "daemon", Aliases: []string{"d"}, Usage: "go into the background (needs pidfile and logfile)"},
+			&cli.BoolFlag{Name: "reboot", Aliases: []string{"R"}, Usage: "take over from the running process (not in this version)"},
+			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "become this system user `NAME`"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log more; may be repeated", Count: new(int)},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write no log to stderr"},
+			&cli.BoolFlag{Name: "ini", Usage: "print a commented sample configuration and end"},
+			versionFlag(),
+		},
+		Action: runPooler,
+	}
+}
+
+func runPooler(c *cli.Context) error {
+	switch {
+	case c.Bool("version"):
+		_, err := io.WriteString(c.App.Writer, pooler.Version+"\n")
+		return err
+	case c.Bool("ini"):
+		return ini.WriteSample(c.App.Writer)
+	case c.Bool("reboot"):
+		return batch.Usagef("-R is not supported by this version: stop the running pooler first (SHUTDOWN WAIT_FOR_CLIENTS lets its clients finish)")
+	case c.Args().Len() != 1:
+		return batch.Usagef("give exactly one configuration file; usage: pooler [options] CONFIG (--ini prints a sample)")
+	}
+	cfg, warnings, err := ini.Load(c.Args().First())
+	if err != nil {
+		return batch.Usagef("%v", err)
+	}
+	if name := c.String("user"); name != "" {
+		cfg.User = name
+	}
+	daemon := c.Bool("daemon")
+	if daemon && (cfg.PidFile == "" || cfg.LogFile == "") {
+		return batch.Usagef("%s: -d needs pidfile and logfile in [pgbouncer]; set both", cfg.Path)
+	}
+	var child *batch.Daemon
+	if daemon {
+		if child, err = batch.Daemonize(); err != nil || child == nil {
+			return err
+		}
+	}
+	opt := pooler.Options{Verbose: c.Count("verbose"), Warnings: warnings}
+	if !c.Bool("quiet") && !daemon {
+		opt.Log = c.App.ErrWriter
+	}
+	return servePooler(cfg, opt, child)
+}
+
+// servePooler runs the pooler until a signal or its console ends it.
+func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon) error {
+	// Before the pooler listens, so that none is lost.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+
+	if err := pooler.BecomeUser(cfg); err != nil {
+		return batch.Usagef("%v", err)
+	}
+	p, err := pooler.New(cfg, opt)
+	if err != nil {
+		return err
+	}
+	if cfg.PidFile != "" {
+		pid, err := batch.WritePidFile(cfg.PidFile)
+		if err != nil {
+			return errors.Join(err, p.Close())
+		}
+		defer pid.Remove()
+	}
+	if child != nil {
+		if err := child.Ready(); err != nil {
+			return errors.Join(err, p.Close())
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Run() }()
+	for {
+		select {
+		case sig := <-signals:
+			p.Signal(sig)
+		case err := <-done:
+			return err
+		}
+	}
+}

@@ -1,0 +1,84 @@
+// New clients.
+
+package pooler
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"goworkers/internal/pooler/evloop"
+)
+
+const (
+	// acceptBatch bounds the clients taken in one turn.
+	acceptBatch = 64
+	// acceptPause is the rest after the descriptors have run out.
+	acceptPause = 5 * time.Second
+)
+
+// Ready is the loop's call for a listening socket.
+func (l *listener) Ready(evloop.Events) {
+	p := l.p
+	for range acceptBatch {
+		fd, sa, err := syscall.Accept4(l.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			p.accepted(l, fd, sa)
+		case syscall.EINTR, syscall.ECONNABORTED:
+		case syscall.EAGAIN:
+			p.run()
+			return
+		default:
+			p.log.Warn(fmt.Sprintf("cannot accept clients on %s: %v; trying again in %s", l.name, err, acceptPause))
+			p.acceptAgain = p.loop.Now() + acceptPause
+			for _, l := range p.listeners {
+				p.loop.Modify(l.fd, 0)
+			}
+			p.run()
+			return
+		}
+	}
+	p.run()
+}
+
+func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
+	p.lastID++
+	c := &client{conn: conn{p: p, fd: int32(fd)}, id: p.lastID, unix: !l.tcp, addr: address(sa), since: p.loop.Now(), vars: noVars}
+	c.pc.Owner = c
+	if l.tcp {
+		p.set.sockets.apply(fd)
+	}
+	if err := c.watch(evloop.Readable, c); err != nil {
+		p.log.WithError(err).Error("cannot watch a new client")
+		syscall.Close(fd)
+		return
+	}
+	p.clients[c] = struct{}{}
+	p.logins[c] = struct{}{}
+}
+
+// listenAddresses are the addresses that an entry of listen_addr means.
+func listenAddresses(name string) ([]netip.Addr, error) {
+	if name == "*" {
+		all := []netip.Addr{netip.IPv4Unspecified()}
+		if fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err == nil {
+			syscall.Close(fd)
+			all = append(all, netip.IPv6Unspecified())
+		}
+		return all, nil
+	}
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ips, err := net.LookupIP(name)
+	var addrs []netip.Addr
+	for _, ip := range ips {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			addrs = append(addrs, a.Unmap())
+		}
+	}
+	return addrs, err
+}

@@ -1,0 +1,146 @@
+// One client connection: its states, how it is told of errors, how it ends.
+
+package pooler
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// clientPhase is what the client's next bytes mean.
+type clientPhase uint8
+
+const (
+	phaseStartup clientPhase = iota // an opening packet
+	phaseAuth                       // an answer to our request for a password
+	phaseBusy                       // a goroutine checks a password
+	phaseWelcome                    // login waits for the pool's first server
+	phaseActive                     // requests
+	phaseConsole                    // console commands
+	phaseCancel                     // a cancel request is on its way
+	phaseLinger                     // closed, but for bytes that it has not taken yet
+)
+
+// client is one client connection. There are many: fields that only a login needs
+// live in login, which is dropped after it.
+type client struct {
+	conn
+	pc          pool.Client
+	srv         *server
+	pl          *dbPool
+	vars        vars
+	login       *clientLogin
+	console     *console
+	user        *user
+	key         pgwire.CancelKey
+	phase       clientPhase
+	counted     bool // in max_client_conn
+	unix        bool
+	id          uint64
+	addr        netip.AddrPort
+	since       time.Duration // connected
+	requestTime time.Duration // asked for the server that it has or waits for
+}
+
+// clientLogin is needed while a client logs in.
+type clientLogin struct {
+	params pgwire.Startup
+	user   string
+	dbName string
+	db     *database // nil: there is none of that name
+	auth   pgwire.ServerAuth
+	answer []byte // what goes out before the welcome
+}
+
+func (c *client) prefix() string {
+	db, user := "(nodb)", "(nouser)"
+	switch {
+	case c.login != nil:
+		if c.login.dbName != "" {
+			db = c.login.dbName
+		}
+		if c.login.user != "" {
+			user = c.login.user
+		}
+	default:
+		if c.pl != nil {
+			db = c.pl.db.name
+		} else if c.console != nil {
+			db = consoleName
+		}
+		if c.user != nil {
+			user = c.user.name
+		}
+	}
+	return fmt.Sprintf("C-%d: %s/%s@%s ", c.id, db, user, hostPort(c.addr, c.p.set.ListenPort))
+}
+
+// failClient tells the client why, and closes it. code is the SQLSTATE, "" = 08P01.
+func (p *Pooler) failClient(c *client, code, why string) {
+	if c.fd < 0 || c.phase == phaseLinger {
+		return
+	}
+	if code == "" {
+		code = pgwire.CodeProtocolViolation
+	}
+	if p.set.LogPoolerErrors {
+		p.log.Warn(c.prefix() + "pooler error: " + why)
+	}
+	c.send(pgwire.AppendFatal(nil, code, why))
+	p.closeClient(c, why)
+}
+
+// closeClient ends a client. Bytes that it has not taken yet are still written.
+func (p *Pooler) closeClient(c *client, reason string) {
+	if c.fd < 0 {
+		return
+	}
+	if c.phase == phaseLinger {
+		delete(p.linger, c)
+		c.shut()
+		return
+	}
+	if p.set.LogDisconnections {
+		p.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", c.prefix(), reason, int((p.loop.Now()-c.since)/time.Second)))
+	}
+	if s := c.srv; s != nil {
+		clean := s.clean() && (c.remain == 0 || c.drop)
+		s.unlink()
+		s.pl.ClientGone(&c.pc, clean, p.loop.Now())
+	} else if c.pl != nil {
+		c.pl.ClientGone(&c.pc, true, p.loop.Now())
+	}
+	p.uncount(c)
+	delete(p.clients, c)
+	delete(p.logins, c)
+	if c.console != nil {
+		c.console.gone()
+	}
+	if c.out != nil && c.phase != phaseStartup {
+		c.phase, c.since = phaseLinger, p.loop.Now()
+		p.linger[c] = struct{}{}
+		c.setEvents(evloop.Writable)
+		return
+	}
+	c.shut()
+}
+
+// uncount takes a client out of the limits.
+func (p *Pooler) uncount(c *client) {
+	if c.counted {
+		c.counted = false
+		p.clientCount--
+	}
+	if c.pl != nil {
+		c.pl.db.clients--
+		if c.user != nil {
+			c.user.clients--
+		}
+	}
+	c.pl = nil
+}

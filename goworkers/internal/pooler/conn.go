@@ -1,0 +1,167 @@
+// One socket: what both sides of the pooler have in common.
+
+package pooler
+
+import (
+	"net/netip"
+	"syscall"
+
+	"goworkers/internal/pooler/evloop"
+)
+
+// conn is one socket. Bytes that were read are forwarded from the loop's buffer;
+// two kinds of them stay: out, which the peer does not take yet, and held, which is
+// not forwarded yet (part of a header, a login message, a request whose server is
+// busy). Both are nil nearly always.
+type conn struct {
+	p      *Pooler
+	out    *evloop.Buffer
+	held   *evloop.Buffer
+	remain int // bytes still to come of the message whose header has passed
+	fd     int32
+	ev     evloop.Events // what the loop watches
+	parked bool          // not watched at all
+	drop   bool          // remain is not forwarded
+}
+
+// watch begins to watch a socket.
+func (c *conn) watch(ev evloop.Events, h evloop.Handler) error {
+	c.ev = ev
+	return c.p.loop.Add(int(c.fd), ev, h)
+}
+
+// setEvents changes what is watched, if it is a change.
+func (c *conn) setEvents(ev evloop.Events) {
+	if c.ev == ev || c.fd < 0 || c.parked {
+		c.ev = ev
+		return
+	}
+	c.ev = ev
+	if err := c.p.loop.Modify(int(c.fd), ev); err != nil {
+		c.p.log.WithError(err).Error("cannot watch a socket")
+	}
+}
+
+// park stops watching a socket that is broken but still has data which nobody can
+// take now; the loop would tell of it without end.
+func (c *conn) park() {
+	if !c.parked && c.fd >= 0 {
+		c.parked = true
+		c.p.loop.Remove(int(c.fd))
+	}
+}
+
+// wantRead watches for data again after a pause. Pauses begin lazily: only a socket
+// that has data while nobody may read it stops being watched.
+func (c *conn) wantRead(h evloop.Handler) {
+	if c.fd < 0 {
+		return
+	}
+	ev := c.ev&^evloop.PeerClosed | evloop.Readable
+	if c.parked {
+		c.parked, c.ev = false, ev
+		if err := c.p.loop.Add(int(c.fd), ev, h); err != nil {
+			c.p.log.WithError(err).Error("cannot watch a socket")
+		}
+		return
+	}
+	c.setEvents(ev)
+}
+
+// send writes b, or keeps what the socket does not take now.
+func (c *conn) send(b []byte) error {
+	if c.fd < 0 {
+		return syscall.EPIPE
+	}
+	if c.out == nil {
+		n, err := evloop.Write(int(c.fd), b)
+		if err != nil {
+			return err
+		}
+		if n == len(b) {
+			return nil
+		}
+		b = b[n:]
+		c.out = c.p.buffers.Get(len(b))
+		c.setEvents(c.ev | evloop.Writable)
+	}
+	c.out.Append(b)
+	return nil
+}
+
+// flush writes what send has kept; done says that nothing is left.
+func (c *conn) flush() (done bool, err error) {
+	if c.out == nil {
+		return true, nil
+	}
+	n, err := evloop.Write(int(c.fd), c.out.Bytes())
+	c.out.Skip(n)
+	if err != nil || c.out.Len() > 0 {
+		return false, err
+	}
+	c.p.buffers.Put(c.out)
+	c.out = nil
+	c.setEvents(c.ev &^ evloop.Writable)
+	return true, nil
+}
+
+// stash keeps bytes that cannot be processed yet.
+func (c *conn) stash(b []byte) {
+	if c.held == nil {
+		c.held = c.p.buffers.Get(len(b))
+	}
+	c.held.Append(b)
+}
+
+// fill reads into the loop's buffer, behind what was held, and takes that over.
+// full tells that there may be more.
+func (c *conn) fill() (data []byte, full bool, err error) {
+	buf := c.p.loop.Buffer()
+	k := 0
+	if c.held != nil {
+		k = copy(buf, c.held.Bytes())
+	}
+	n, err := evloop.Read(int(c.fd), buf[k:])
+	if err != nil {
+		return nil, false, err
+	}
+	if c.held != nil {
+		c.p.buffers.Put(c.held)
+		c.held = nil
+	}
+	if n == 0 {
+		return nil, false, errEOF
+	}
+	return buf[:k+n], n == len(buf)-k, nil
+}
+
+// shut closes the socket and gives the buffers back.
+func (c *conn) shut() {
+	if c.fd < 0 {
+		return
+	}
+	if !c.parked {
+		c.p.loop.Remove(int(c.fd))
+	}
+	syscall.Close(int(c.fd))
+	c.fd = -1
+	if c.out != nil {
+		c.p.buffers.Put(c.out)
+		c.out = nil
+	}
+	if c.held != nil {
+		c.p.buffers.Put(c.held)
+		c.held = nil
+	}
+}
+
+// address is a peer's or an own address; invalid for a unix socket.
+func address(sa syscall.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *syscall.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}

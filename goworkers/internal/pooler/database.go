@@ -1,0 +1,234 @@
+// Databases, users and the pools that they make together.
+
+package pooler
+
+import (
+	"time"
+
+	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// database is one database that clients may name.
+type database struct {
+	*ini.Database
+	p        *Pooler
+	name     string
+	group    pool.Group
+	pools    map[string]*dbPool // by server-side user
+	clients  int
+	paused   bool
+	disabled bool
+	dead     bool // removed from the configuration
+	auto     bool // made from *
+	idle     time.Duration
+}
+
+// user is one user that clients may log in as.
+type user struct {
+	ini.User
+	name     string
+	secret   pgwire.Secret
+	verifier *pgwire.SCRAMSecret // derived from a plain secret
+	keys     pgwire.SCRAMKeys    // learned at a login
+	listed   bool                // in auth_file
+	group    pool.Group
+	clients  int
+}
+
+func (u *user) maxClients(set *settings) int {
+	return u.MaxUserClientConnections.Or(set.MaxUserClientConnections)
+}
+
+func (db *database) maxClients() int {
+	return db.MaxDBClientConnections.Or(db.p.set.MaxDBClientConnections)
+}
+
+// serverName is the database's name on the server.
+func (db *database) serverName() string {
+	if db.DBName != "" {
+		return db.DBName
+	}
+	return db.name
+}
+
+// timeouts are those of a linked server and of an idle client; 0 = none.
+type timeouts struct {
+	query, transaction, idleTransaction, clientIdle time.Duration
+}
+
+// dbPool is a database as one server-side user.
+type dbPool struct {
+	*pool.Pool
+	p        *Pooler
+	db       *database
+	user     string // server-side
+	account  *user  // whose settings hold; nil for a forced user that is in no list
+	settings pool.Settings
+	mode     ini.PoolMode
+	limits   timeouts
+	welcome  []byte // ParameterStatus of the parameters that are not tracked
+	defaults vars
+	stats    counters
+	shown    [2]counters // stats at the last two ends of a stats period
+
+	failureLogged string
+	hostIndex     int
+}
+
+// findDatabase finds a database by name, or makes one from the entry *.
+func (p *Pooler) findDatabase(name string) *database {
+	if db := p.databases[name]; db != nil {
+		return db
+	}
+	template := p.cfg.Databases[ini.AutoName]
+	if template == nil {
+		return nil
+	}
+	db := p.addDatabase(name, template)
+	db.auto = true
+	p.log.Info("registered new auto-database: db=" + name)
+	return db
+}
+
+func (p *Pooler) addDatabase(name string, conf *ini.Database) *database {
+	db := &database{Database: conf, p: p, name: name, pools: map[string]*dbPool{}, paused: p.paused}
+	db.group.Max = db.MaxDBConnections.Or(p.set.MaxDBConnections)
+	p.databases[name] = db
+	return db
+}
+
+// userNamed finds or makes a user.
+func (p *Pooler) userNamed(name string) *user {
+	u := p.users[name]
+	if u == nil {
+		u = &user{name: name}
+		if conf := p.cfg.Users[name]; conf != nil {
+			u.User = *conf
+		}
+		u.group.Max = u.MaxUserConnections.Or(p.set.MaxUserConnections)
+		p.users[name] = u
+	}
+	return u
+}
+
+// poolOf finds or makes the pool for a database and a client's user.
+func (p *Pooler) poolOf(db *database, u *user) *dbPool {
+	name := u.name
+	if db.User != "" {
+		name = db.User
+		u = p.users[name]
+	}
+	if pl := db.pools[name]; pl != nil {
+		return pl
+	}
+	pl := &dbPool{p: p, db: db, user: name, account: u, defaults: noVars}
+	pl.configure()
+	var group *pool.Group
+	if u != nil {
+		group = &u.group
+	}
+	pl.Pool = p.manager.AddPool(&pl.settings, &db.group, group, pl)
+	db.pools[name] = pl
+	if db.paused || p.paused {
+		pl.Pause(p.loop.Now())
+	}
+	return pl
+}
+
+// configure works out which settings hold: the user's before the database's before
+// the global ones.
+func (pl *dbPool) configure() {
+	set, db := pl.p.set, pl.db
+	var u ini.User
+	if pl.account != nil {
+		u = pl.account.User
+	}
+	pl.mode = u.PoolMode.Or(db.PoolMode.Or(set.PoolMode))
+	pl.limits = timeouts{
+		query:           u.QueryTimeout.Or(set.QueryTimeout),
+		transaction:     u.TransactionTimeout.Or(set.TransactionTimeout),
+		idleTransaction: u.IdleTransactionTimeout.Or(set.IdleTransactionTimeout),
+		clientIdle:      u.ClientIdleTimeout.Or(set.ClientIdleTimeout),
+	}
+	pl.settings = pool.Settings{
+		PoolSize:       u.PoolSize.Or(db.PoolSize.Or(set.DefaultPoolSize)),
+		MinPoolSize:    db.MinPoolSize.Or(set.MinPoolSize),
+		ReserveSize:    u.ReservePoolSize.Or(db.ReservePoolSize.Or(set.ReservePoolSize)),
+		ReserveTimeout: set.ReservePoolTimeout,
+		QueryWait:      u.QueryWaitTimeout.Or(db.QueryWaitTimeout.Or(set.QueryWaitTimeout)),
+		ConnectTimeout: set.ServerConnectTimeout,
+		LoginRetry:     set.ServerLoginRetry,
+		ServerIdle:     set.ServerIdleTimeout,
+		ServerLifetime: db.ServerLifetime.Or(set.ServerLifetime),
+		CheckDelay:     set.ServerCheckDelay,
+		Check:          set.ServerCheckQuery != "",
+		Reset:          set.ServerResetQuery != "" && (pl.mode == ini.PoolSession || set.ServerResetQueryAlways),
+		RoundRobin:     set.ServerRoundRobin,
+		FillAlways:     db.User != "",
+	}
+}
+
+// serverSecret is what servers are logged in to with.
+func (pl *dbPool) serverSecret() (pgwire.Secret, pgwire.SCRAMKeys) {
+	if pl.db.Password.Kind() != pgwire.SecretNone {
+		return pl.db.Password, pgwire.SCRAMKeys{}
+	}
+	u := pl.p.users[pl.user]
+	if u == nil {
+		return pgwire.Secret{}, pgwire.SCRAMKeys{}
+	}
+	if pl.db.User == "" && u.secret.Kind() == pgwire.SecretSCRAM {
+		return u.secret, u.keys
+	}
+	return u.secret, pgwire.SCRAMKeys{}
+}
+
+// startupParams are those of a server login.
+func (pl *dbPool) startupParams() []pgwire.Param {
+	db := pl.db
+	params := []pgwire.Param{{Name: "user", Value: pl.user}, {Name: "database", Value: db.serverName()}}
+	for _, f := range [...]pgwire.Param{
+		{Name: "client_encoding", Value: db.ClientEncoding}, {Name: "datestyle", Value: db.DateStyle},
+		{Name: "timezone", Value: db.TimeZone}, {Name: "application_name", Value: db.ApplicationName},
+	} {
+		if f.Value != "" {
+			params = append(params, f)
+		}
+	}
+	return params
+}
+
+// nextHost chooses among the hosts of a list.
+func (pl *dbPool) nextHost() string {
+	hosts := pl.db.Hosts
+	if len(hosts) == 0 {
+		return ""
+	}
+	if pl.db.LoadBalanceHosts.Or(ini.BalanceRoundRobin) == ini.BalanceRoundRobin || pl.failureLogged != "" {
+		pl.hostIndex++
+	}
+	return hosts[pl.hostIndex%len(hosts)]
+}
+
+// rememberWelcome keeps what the first server said for the clients to come.
+func (pl *dbPool) rememberWelcome(s *server) {
+	if pl.welcome != nil {
+		return
+	}
+	pl.welcome = []byte{}
+	for _, param := range s.login.params {
+		if pl.p.tracked.index(param.Name) < 0 {
+			pl.welcome = pgwire.AppendParameterStatus(pl.welcome, param.Name, param.Value)
+		}
+	}
+	pl.defaults = s.vars
+}
+
+// restart has every server replaced and the welcome asked for anew.
+func (pl *dbPool) restart(reason string) {
+	pl.welcome = nil
+	pl.ForgetWelcome()
+	pl.Reconnect(reason, pl.p.loop.Now())
+}

@@ -1,0 +1,462 @@
+// The data path: both directions walk over message headers and forward bodies unseen.
+
+package pooler
+
+import (
+	"errors"
+	"syscall"
+
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// errEOF is the regular end of a stream.
+var errEOF = errors.New("unexpected eof")
+
+// mayRead tells whether what the client sends can be used now.
+func (c *client) mayRead() bool {
+	switch c.phase {
+	case phaseBusy, phaseWelcome, phaseCancel, phaseLinger:
+		return false
+	}
+	if c.pc.State() == pool.ClientWaiting {
+		return false
+	}
+	if s := c.srv; s != nil {
+		return s.out == nil && s.phase == serverForward
+	}
+	return c.console == nil || !c.console.waiting
+}
+
+// Ready is the loop's call for a client's socket.
+func (c *client) Ready(ev evloop.Events) {
+	if ev&evloop.Writable != 0 && c.out != nil {
+		c.drained()
+	}
+	if c.fd >= 0 && ev&(evloop.Readable|evloop.Broken|evloop.PeerClosed) != 0 {
+		switch {
+		case c.mayRead():
+			c.read()
+		case ev&(evloop.Broken|evloop.PeerClosed) != 0:
+			c.p.closeClient(c, "client unexpected eof")
+		case c.phase == phaseLinger:
+			c.setEvents(c.ev &^ evloop.Readable)
+		default:
+			// While it waits we want to know when it goes.
+			c.setEvents(c.ev&^evloop.Readable | evloop.PeerClosed)
+		}
+	}
+	c.p.run()
+}
+
+// drained goes on writing, and lets the server be read again when all is written.
+func (c *client) drained() {
+	done, err := c.flush()
+	switch {
+	case err != nil:
+		c.p.closeClient(c, "write to client: "+err.Error())
+	case done && c.phase == phaseLinger:
+		c.shut()
+	case done && c.srv != nil:
+		c.srv.wantRead(c.srv)
+	}
+}
+
+func (c *client) read() {
+	for range c.p.set.loopCount {
+		data, full, err := c.fill()
+		if err != nil {
+			if err == syscall.EAGAIN {
+				return
+			}
+			reason := "client unexpected eof"
+			if err != errEOF {
+				reason = "read from client: " + err.Error()
+			}
+			c.p.closeClient(c, reason)
+			return
+		}
+		used := c.process(data)
+		if c.fd < 0 {
+			return
+		}
+		if used < len(data) {
+			c.stash(data[used:])
+		}
+		if !full || !c.mayRead() {
+			return
+		}
+	}
+}
+
+// resume processes what was held and reads on.
+func (c *client) resume() {
+	for c.fd >= 0 && c.held != nil && c.mayRead() {
+		b := c.held
+		used := c.process(b.Bytes())
+		if c.fd < 0 {
+			return
+		}
+		b.Skip(used)
+		if b.Len() == 0 {
+			c.p.buffers.Put(b)
+			c.held = nil
+		}
+		if used == 0 {
+			break
+		}
+	}
+	if c.fd >= 0 && c.mayRead() {
+		c.wantRead(c)
+	}
+}
+
+// process handles bytes from the client and returns how many are done with.
+func (c *client) process(data []byte) int {
+	switch c.phase {
+	case phaseActive:
+		return c.forward(data)
+	case phaseConsole:
+		return c.console.process(data)
+	default:
+		return c.processLogin(data)
+	}
+}
+
+// forward walks over a logged-in client's messages.
+func (c *client) forward(data []byte) int {
+	c.pl.stats.received += uint64(len(data))
+	pos, i := 0, 0 // data[pos:i] is seen and not sent yet
+	if c.remain > 0 {
+		i = min(c.remain, len(data))
+		c.remain -= i
+		if c.drop {
+			pos = i
+		} else if c.remain == 0 && c.srv != nil && c.srv.lateRelease {
+			c.srv.write(data[:i])
+			pos = i
+			c.srv.release()
+		}
+	}
+	s := c.srv
+	for i < len(data) {
+		typ, size, ok, err := pgwire.ParseHeader(data[i:])
+		if err != nil {
+			c.p.failClient(c, "", "bad packet header")
+			return len(data)
+		}
+		if !ok {
+			break
+		}
+		if size > c.p.set.MaxPacketSize {
+			c.p.failClient(c, "", "packet larger than max_packet_size")
+			return len(data)
+		}
+		switch typ {
+		case pgwire.MsgTerminate:
+			if s != nil {
+				s.write(data[pos:i])
+			}
+			c.p.closeClient(c, "client close request")
+			return len(data)
+		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
+			if s == nil {
+				// The copy has failed and its server is gone already.
+				i += size
+				c.remain, c.drop = max(0, i-len(data)), true
+				i = min(i, len(data))
+				pos = i
+				continue
+			}
+		case pgwire.MsgQuery, pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute,
+			pgwire.MsgClose, pgwire.MsgFlush, pgwire.MsgSync, pgwire.MsgFunctionCall:
+			if typ == pgwire.MsgQuery && c.p.set.DisablePQExec {
+				c.p.failClient(c, "", "PQexec disallowed")
+				return len(data)
+			}
+		default:
+			c.p.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
+			return len(data)
+		}
+		if s == nil {
+			c.requestTime = c.p.loop.Now()
+			link := c.pl.Request(&c.pc, c.requestTime)
+			if link == nil {
+				c.pl.stats.received -= uint64(len(data) - i)
+				return i
+			}
+			s = link.Owner.(*server)
+			if !c.p.link(c, s) {
+				c.pl.stats.received -= uint64(len(data) - i)
+				return i
+			}
+		}
+		s.noteSent(typ)
+		i += size
+		c.drop = false
+		if i > len(data) {
+			c.remain = i - len(data)
+			i = len(data)
+		}
+	}
+	if s != nil && i > pos {
+		s.write(data[pos:i])
+	}
+	c.pl.stats.received -= uint64(len(data) - i)
+	return i
+}
+
+// noteSent keeps the books about a request on its way to the server.
+func (s *server) noteSent(typ byte) {
+	switch typ {
+	case pgwire.MsgParse:
+		s.pl.stats.clientParses++
+		s.pl.stats.serverParses++
+	case pgwire.MsgBind:
+		s.pl.stats.binds++
+	}
+	s.lateRelease = false
+	s.pending.sent(typ)
+	if s.queryStart == 0 {
+		s.queryStart = s.p.loop.Now()
+		if s.xactStart == 0 {
+			s.xactStart = s.queryStart
+		}
+	}
+}
+
+// write sends to the server. A failed write is not the end yet: the reading side
+// will have it, and often an error message of the server's before it.
+func (s *server) write(b []byte) {
+	if s.broken || len(b) == 0 {
+		return
+	}
+	if err := s.send(b); err != nil {
+		s.broken = true
+	}
+}
+
+// mayRead tells whether what the server sends can be taken now.
+func (s *server) mayRead() bool {
+	return s.cl == nil || s.cl.out == nil
+}
+
+// Ready is the loop's call for a server's socket.
+func (s *server) Ready(ev evloop.Events) {
+	if s.phase == serverConnecting {
+		s.connected()
+		s.p.run()
+		return
+	}
+	if ev&evloop.Writable != 0 && s.out != nil {
+		done, err := s.flush()
+		if err != nil {
+			s.broken = true
+			s.setEvents(s.ev &^ evloop.Writable)
+		} else if done && s.cl != nil {
+			s.cl.resume()
+		}
+	}
+	if s.fd >= 0 && ev&(evloop.Readable|evloop.Broken) != 0 {
+		switch {
+		case s.mayRead():
+			s.read()
+		case ev&evloop.Broken != 0:
+			s.park()
+		default:
+			s.setEvents(s.ev &^ evloop.Readable)
+		}
+	}
+	s.p.run()
+}
+
+func (s *server) read() {
+	for range s.p.set.loopCount {
+		data, full, err := s.fill()
+		if err != nil {
+			if err != syscall.EAGAIN {
+				s.p.serverLost(s, err)
+			}
+			return
+		}
+		used := s.process(data)
+		if s.fd < 0 {
+			return
+		}
+		if used < len(data) {
+			if len(data)-used >= evloop.BufferSize {
+				s.p.serverLost(s, errors.New("message too large to be looked at"))
+				return
+			}
+			s.stash(data[used:])
+		}
+		if !full || !s.mayRead() {
+			return
+		}
+	}
+}
+
+// process handles bytes from the server and returns how many are done with.
+func (s *server) process(data []byte) int {
+	pos, i := 0, 0 // data[pos:i] is seen and not forwarded yet
+	if s.remain > 0 {
+		i = min(s.remain, len(data))
+		s.remain -= i
+		if s.drop {
+			pos = i
+		}
+	}
+walk:
+	for i < len(data) {
+		if s.phase != serverForward {
+			n := s.processOwn(data[i:])
+			if n == 0 || s.fd < 0 {
+				break
+			}
+			i += n
+			pos = i
+			continue
+		}
+		typ, size, ok, err := pgwire.ParseHeader(data[i:])
+		if err != nil {
+			s.p.serverLost(s, err)
+			return len(data)
+		}
+		if !ok {
+			break
+		}
+		switch typ {
+		case pgwire.MsgDataRow, pgwire.MsgCopyData:
+		case pgwire.MsgReadyForQuery:
+			if size > len(data)-i {
+				break walk
+			}
+			status := data[i+pgwire.HeaderSize]
+			i += size
+			s.forward(data[pos:i])
+			pos = i
+			s.readyForQuery(status)
+			if s.fd < 0 || s.ps.State() == pool.ServerGone {
+				return len(data)
+			}
+			continue
+		case pgwire.MsgParameterStatus:
+			if size > len(data)-i {
+				break walk
+			}
+			s.parameterStatus(data[i+pgwire.HeaderSize:i+size], s.cl)
+		case pgwire.MsgErrorResponse, pgwire.MsgNoticeResponse:
+			if s.cl == nil {
+				s.dirty = true
+			}
+			s.pending.answered(typ)
+		default:
+			s.pending.answered(typ)
+		}
+		i += size
+		s.drop = s.cl == nil
+		if i > len(data) {
+			s.remain = i - len(data)
+			i = len(data)
+		}
+	}
+	s.forward(data[pos:i])
+	if s.dirty && s.cl == nil && s.fd >= 0 {
+		// Free servers have nothing to say but that they end.
+		s.p.closeDirty(s)
+		return len(data)
+	}
+	return i
+}
+
+// forward sends bytes to the server's client; without one they are dropped.
+func (s *server) forward(b []byte) {
+	c := s.cl
+	if c == nil || len(b) == 0 {
+		return
+	}
+	s.pl.stats.sent += uint64(len(b))
+	if err := c.send(b); err != nil {
+		s.p.closeClient(c, "write to client: "+err.Error())
+	}
+}
+
+// readyForQuery: the point where a server may be released.
+func (s *server) readyForQuery(status byte) {
+	now := s.p.loop.Now()
+	s.pending.ready()
+	s.status = status
+	st := &s.pl.stats
+	if s.queryStart != 0 {
+		st.queries++
+		st.queryTime += now - s.queryStart
+		s.queryStart = 0
+	}
+	if !s.pending.empty() {
+		s.queryStart = now
+	}
+	if status == pgwire.TxIdle {
+		if s.xactStart != 0 {
+			st.xacts++
+			st.xactTime += now - s.xactStart
+		}
+		s.xactStart = s.queryStart
+		s.idleStart = 0
+	} else {
+		s.idleStart = now
+	}
+	c := s.cl
+	if c == nil {
+		return
+	}
+	switch s.pl.mode {
+	case ini.PoolSession:
+	case ini.PoolStatement:
+		if status != pgwire.TxIdle {
+			s.pl.KillLink(s.ps, pool.Failure{Message: "transaction blocks not allowed in statement pooling mode"}, now)
+			return
+		}
+		fallthrough
+	default:
+		if status != pgwire.TxIdle || !s.pending.empty() {
+			return
+		}
+		// A failed COPY ends before its data does. The server must get the message
+		// that it has a part of whole, or it would take the next client's for the rest.
+		if c.remain > 0 && !c.drop {
+			s.lateRelease = true
+			return
+		}
+		s.release()
+	}
+}
+
+// release gives the server back to the pool.
+func (s *server) release() {
+	s.lateRelease = false
+	s.unlink()
+	s.pl.Release(s.ps, s.p.loop.Now())
+}
+
+// clean tells that the server can be given to somebody else.
+func (s *server) clean() bool {
+	return s.phase == serverForward && s.pending.empty() && s.status == pgwire.TxIdle && s.remain == 0 && s.out == nil && !s.broken
+}
+
+// unlink parts a server from its client, which keeps its own unsent bytes.
+func (s *server) unlink() {
+	c := s.cl
+	if c == nil {
+		return
+	}
+	s.cl, c.srv = nil, nil
+	// The server may have waited for this client to take its bytes.
+	if s.fd >= 0 && (s.parked || s.ev&evloop.Readable == 0) {
+		s.wantRead(s)
+	}
+	if c.fd >= 0 && c.ev&evloop.Readable == 0 && c.mayRead() {
+		c.wantRead(c)
+	}
+}

@@ -1,0 +1,428 @@
+// One connection to a PostgreSQL server: its login, and what the pooler itself asks of it.
+
+package pooler
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// serverPhase is whom the server's messages are for.
+type serverPhase uint8
+
+const (
+	serverConnecting serverPhase = iota // no connection yet
+	serverLogin                         // authentication, start parameters
+	serverGreeting                      // connect_query runs
+	serverForward                       // they are the client's
+	serverVars                          // the client's parameters are being set
+	serverTest                          // reset or check query runs
+)
+
+// server is one server connection.
+type server struct {
+	conn
+	ps      *pool.Server
+	pl      *dbPool
+	cl      *client
+	vars    vars
+	pending requests
+	phase   serverPhase
+	status  byte // of the last ReadyForQuery
+	broken  bool // writing fails; reading will tell why
+	dirty   bool // spoke without being asked
+	refused bool // a query of the pooler's own failed
+	gone    bool // not counted any more
+
+	lateRelease bool // to be released when its client's current message is through
+
+	login      *serverLoginState
+	key        []byte // its cancel key
+	id         uint64
+	addr       netip.AddrPort
+	local      netip.AddrPort
+	target     target
+	since      time.Duration
+	queryStart time.Duration
+	xactStart  time.Duration
+	idleStart  time.Duration // in a transaction, waiting for the client
+}
+
+// serverLoginState is needed while a server logs in.
+type serverLoginState struct {
+	auth   pgwire.ClientAuth
+	busy   bool // a goroutine computes the answer
+	params []pgwire.Param
+}
+
+// codeCannotConnectNow marks refusals after which waiting makes sense.
+const codeCannotConnectNow = "57P03"
+
+func (s *server) prefix() string {
+	return fmt.Sprintf("S-%d: %s/%s@%s ", s.id, s.pl.db.name, s.pl.user, hostPort(s.addr, s.pl.db.Port))
+}
+
+// openServer carries out Connect.
+func (p *Pooler) openServer(ps *pool.Server) {
+	pl := ps.Pool().Owner.(*dbPool)
+	p.lastID++
+	s := &server{conn: conn{p: p, fd: -1}, ps: ps, pl: pl, vars: noVars, id: p.lastID, since: p.loop.Now()}
+	ps.Owner = s
+	s.login = &serverLoginState{auth: pgwire.ClientAuth{User: pl.user}}
+	s.login.auth.Secret, s.login.auth.Keys = pl.serverSecret()
+	host := pl.nextHost()
+	p.servers++
+	p.resolve(host, pl.db.Port, func(t target, err error) {
+		if ps.State() != pool.ServerLogin {
+			return // closed meanwhile
+		}
+		if err == nil {
+			err = s.connect(t)
+		}
+		if err != nil {
+			p.serverLoginFailed(s, pool.Failure{Message: err.Error()}, false)
+		}
+	})
+}
+
+func (s *server) connect(t target) error {
+	fd, busy, err := dial(t, &s.p.set.sockets)
+	if err != nil {
+		return fmt.Errorf("connect failed: %w", err)
+	}
+	s.fd, s.target = int32(fd), t
+	s.addr = address(t.sa)
+	s.phase = serverConnecting
+	if err := s.watch(evloop.Writable, s); err != nil {
+		return err
+	}
+	if !busy {
+		s.connected()
+	}
+	return nil
+}
+
+// connected begins the login once the socket is connected.
+func (s *server) connected() {
+	if err := socketError(int(s.fd)); err != nil {
+		s.p.serverLoginFailed(s, pool.Failure{Message: "connect failed: " + err.Error()}, false)
+		return
+	}
+	if sa, err := syscall.Getsockname(int(s.fd)); err == nil {
+		s.local = address(sa)
+	}
+	s.phase = serverLogin
+	s.setEvents(evloop.Readable)
+	from := "unix"
+	if s.local.IsValid() {
+		from = s.local.String()
+	}
+	if s.p.set.LogConnections {
+		s.p.log.Info(s.prefix() + "new connection to server (from " + from + ")")
+	}
+	s.write(pgwire.AppendStartup(nil, s.pl.startupParams()))
+}
+
+// processOwn handles one message that is not the client's; 0 means that it is not
+// there yet as far as it is needed.
+func (s *server) processOwn(data []byte) int {
+	typ, size, ok, err := pgwire.ParseHeader(data)
+	if err != nil {
+		s.p.serverLost(s, err)
+		return 0
+	}
+	if !ok {
+		return 0
+	}
+	switch typ {
+	case pgwire.MsgAuthentication, pgwire.MsgBackendKeyData, pgwire.MsgParameterStatus,
+		pgwire.MsgReadyForQuery, pgwire.MsgErrorResponse, pgwire.MsgNegotiateProtocolVersion:
+		if size > evloop.BufferSize/2 {
+			s.p.serverLost(s, fmt.Errorf("%s of %d bytes", pgwire.TypeName(typ, false), size))
+			return 0
+		}
+		if size > len(data) || s.login != nil && s.login.busy {
+			return 0
+		}
+		s.handleOwn(typ, data[pgwire.HeaderSize:size])
+		return size
+	case pgwire.MsgCopyInResponse, pgwire.MsgCopyBothResponse:
+		s.p.serverLost(s, errors.New("a query of the pooler's own began a COPY"))
+		return 0
+	}
+	s.drop = true
+	s.remain = max(0, size-len(data))
+	return min(size, len(data))
+}
+
+func (s *server) handleOwn(typ byte, body []byte) {
+	switch typ {
+	case pgwire.MsgAuthentication:
+		s.authenticate(body)
+	case pgwire.MsgParameterStatus:
+		s.parameterStatus(body, nil)
+	case pgwire.MsgBackendKeyData:
+		key, err := pgwire.ParseBackendKeyData(body)
+		if err != nil {
+			s.p.serverLost(s, err)
+			return
+		}
+		s.key = append([]byte(nil), key...)
+	case pgwire.MsgErrorResponse:
+		rep, err := pgwire.ParseReport(body)
+		if err != nil {
+			s.p.serverLost(s, err)
+			return
+		}
+		s.ownError(rep)
+	case pgwire.MsgReadyForQuery:
+		s.status = body[0]
+		s.ownReady()
+	}
+}
+
+// ownError handles a refusal of something that the pooler asked for.
+func (s *server) ownError(rep *pgwire.Report) {
+	switch s.phase {
+	case serverLogin:
+		s.p.serverLoginFailed(s, pool.Failure{Code: rep.Code, Message: rep.Message}, rep.Code == codeCannotConnectNow)
+	case serverGreeting:
+		s.p.log.Error(s.prefix() + "connect_query failed: " + rep.Message)
+	case serverVars:
+		s.p.log.Warn(s.prefix() + "varcache_apply: " + rep.Message)
+		s.refused = true
+	case serverTest:
+		s.p.log.Warn(s.prefix() + "reset or check query failed: " + rep.Message)
+		s.refused = true
+	}
+}
+
+// ownReady: what the pooler asked for is done.
+func (s *server) ownReady() {
+	p, now := s.p, s.p.loop.Now()
+	switch s.phase {
+	case serverLogin:
+		if s.login == nil || !s.login.auth.Done() {
+			p.serverLost(s, errors.New("ReadyForQuery before AuthenticationOk"))
+			return
+		}
+		s.pl.rememberWelcome(s)
+		s.login = nil
+		if q := s.pl.db.ConnectQuery; q != "" {
+			s.phase = serverGreeting
+			s.write(pgwire.AppendQuery(nil, q))
+			return
+		}
+		s.loggedIn()
+	case serverGreeting:
+		s.loggedIn()
+	case serverVars:
+		s.varsDone()
+	case serverTest:
+		if s.refused || s.status != pgwire.TxIdle {
+			p.serverLost(s, errors.New("test query failed"))
+			return
+		}
+		s.phase = serverForward
+		s.pl.Tested(s.ps, now)
+	}
+}
+
+func (s *server) loggedIn() {
+	s.phase = serverForward
+	s.pl.failureLogged = ""
+	s.pl.ServerReady(s.ps, s.p.loop.Now())
+}
+
+// authenticate answers the server; what takes long is computed in a goroutine.
+func (s *server) authenticate(body []byte) {
+	if s.phase != serverLogin || s.login == nil {
+		s.p.serverLost(s, errors.New("authentication asked for out of turn"))
+		return
+	}
+	auth := &s.login.auth
+	if !auth.Slow(body) {
+		s.authAnswer(auth.Answer(nil, body))
+		return
+	}
+	s.login.busy = true
+	body = append([]byte(nil), body...)
+	s.p.background(func() func() {
+		out, err := auth.Answer(nil, body)
+		return func() {
+			if s.fd < 0 || s.login == nil {
+				return
+			}
+			s.login.busy = false
+			s.authAnswer(out, err)
+			s.resumeOwn()
+		}
+	})
+}
+
+func (s *server) authAnswer(out []byte, err error) {
+	if err != nil {
+		why := "server login failed: " + err.Error()
+		if errors.Is(err, pgwire.ErrWrongPasswordType) {
+			why = "server login failed: wrong password type"
+		}
+		s.p.serverLoginFailed(s, pool.Failure{Message: why}, false)
+		return
+	}
+	s.write(out)
+}
+
+// resumeOwn goes on with messages that came while a goroutine was busy.
+func (s *server) resumeOwn() {
+	if s.fd < 0 || s.held == nil {
+		return
+	}
+	b := s.held
+	s.held = nil
+	used := s.process(b.Bytes())
+	if s.fd >= 0 && used < b.Len() {
+		s.stash(b.Bytes()[used:])
+	}
+	s.p.buffers.Put(b)
+}
+
+// parameterStatus notes a parameter's value, for the client too if it has one.
+func (s *server) parameterStatus(body []byte, c *client) {
+	name, value, err := pgwire.ParseParameterStatus(body)
+	if err != nil {
+		return
+	}
+	if s.login != nil {
+		s.login.params = append(s.login.params, pgwire.Param{Name: string(name), Value: string(value)})
+	}
+	if i := s.p.tracked.index(string(name)); i >= 0 {
+		s.vars = withVar(s.vars, i, string(value))
+		if c != nil {
+			c.vars = withVar(c.vars, i, string(value))
+		}
+	}
+}
+
+// link joins a client and a server for the time until release. It reports false when
+// the client's parameters must be set first; varsDone goes on then.
+func (p *Pooler) link(c *client, s *server) bool {
+	now := p.loop.Now()
+	c.srv, s.cl = s, c
+	s.pending.reset()
+	s.dirty = false
+	st := &s.pl.stats
+	st.assignments++
+	st.waitTime += now - c.requestTime
+	if c.vars == s.vars {
+		return true
+	}
+	p.scratch = p.tracked.appendChanges(p.scratch[:0], c.vars, s.vars)
+	if len(p.scratch) == 0 {
+		return true
+	}
+	s.phase, s.refused = serverVars, false
+	s.write(p.scratch)
+	return false
+}
+
+// varsDone: the server has taken the client's parameters over.
+func (s *server) varsDone() {
+	c := s.cl
+	if s.refused || s.status != pgwire.TxIdle {
+		s.pl.KillLink(s.ps, pool.Failure{Message: "invalid server parameter"}, s.p.loop.Now())
+		return
+	}
+	s.phase = serverForward
+	if c == nil {
+		return
+	}
+	// The server's spelling is the one that the next comparison meets.
+	set, server := c.vars.Value(), s.vars.Value()
+	for i := range s.p.tracked {
+		if server[i] != "" {
+			set[i] = server[i]
+		}
+	}
+	c.vars = uniqueVars(set)
+	c.resume()
+}
+
+// ownQuery runs a reset or check query.
+func (s *server) ownQuery(sql string) {
+	s.phase, s.refused = serverTest, false
+	s.write(pgwire.AppendQuery(nil, sql))
+}
+
+// closeServer carries out CloseServer.
+func (p *Pooler) closeServer(s *server, reason string) {
+	if s.fd >= 0 {
+		if p.set.LogDisconnections {
+			p.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", s.prefix(), reason, int((p.loop.Now()-s.since)/time.Second)))
+		}
+		if s.phase >= serverForward && s.out == nil && !s.broken {
+			evloop.Write(int(s.fd), pgwire.AppendTerminate(nil))
+		}
+	}
+	p.forgetServer(s)
+}
+
+func (p *Pooler) forgetServer(s *server) {
+	if s.pl == nil {
+		return
+	}
+	if c := s.cl; c != nil {
+		s.cl, c.srv = nil, nil
+	}
+	s.shut()
+	if !s.gone {
+		s.gone = true
+		p.servers--
+	}
+}
+
+// serverLost: the connection is gone, or says what it must not.
+func (p *Pooler) serverLost(s *server, err error) {
+	why := "server conn crashed?"
+	if s.login != nil {
+		what := "server closed the connection during login"
+		if err != errEOF {
+			what = "login failed: " + err.Error()
+		}
+		p.serverLoginFailed(s, pool.Failure{Message: what}, false)
+		return
+	}
+	reason := why
+	if err != errEOF {
+		reason += " (" + err.Error() + ")"
+	}
+	p.closeServer(s, reason)
+	s.pl.ServerLost(s.ps, pool.Failure{Message: why}, p.loop.Now())
+}
+
+// closeDirty closes a free server that said something.
+func (p *Pooler) closeDirty(s *server) {
+	p.closeServer(s, "idle server got dirty")
+	s.pl.ServerLost(s.ps, pool.Failure{Message: "server conn crashed?"}, p.loop.Now())
+}
+
+// serverLoginFailed tells the pool, and the log when it is news.
+func (p *Pooler) serverLoginFailed(s *server, why pool.Failure, starting bool) {
+	if s.pl.failureLogged != why.Message {
+		s.pl.failureLogged = why.Message
+		p.log.Warn(s.prefix() + "server login failed: " + strings.TrimPrefix(why.Message, "server login failed: "))
+	}
+	p.forgetServer(s)
+	if s.ps.State() == pool.ServerLogin {
+		s.pl.LoginFailed(s.ps, why, starting, p.loop.Now())
+		return
+	}
+	s.pl.ServerLost(s.ps, why, p.loop.Now())
+}

@@ -1,0 +1,26 @@
+// SHOW LISTS.
+
+package pooler
+
+func showLists(p *Pooler, t *table) {
+	t.columns = columns("list items:i")
+	used := len(p.clients) - len(p.logins)
+	pending := 0
+	for _, e := range p.dns {
+		if e.wait != nil {
+			pending++
+		}
+	}
+	for _, row := range []struct {
+		name  string
+		items int
+	}{
+		{"databases", len(p.databases) + 1}, {"users", len(p.users)}, {"peers", len(p.cfg.Peers)},
+		{"pools", len(p.manager.Pools()) + 1}, {"peer_pools", 0},
+		{"free_clients", 0}, {"used_clients", used}, {"login_clients", len(p.logins)},
+		{"free_servers", 0}, {"used_servers", p.servers},
+		{"dns_names", len(p.dns)}, {"dns_zones", 0}, {"dns_queries", 0}, {"dns_pending", pending},
+	} {
+		t.add(row.name, row.items)
+	}
+}
