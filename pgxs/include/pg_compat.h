@@ -13,6 +13,32 @@
 #error "PostgreSQL 14 or newer is needed"
 #endif
 
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+/* 15: the random generator of our own; its state does not exist before */
+#if PG_VERSION_NUM >= 150000
+#include "common/pg_prng.h"
+#else
+#define pg_prng_uint64_range(state, low, high) ((low) + (uint64) random() % ((high) - (low) + 1))
+#endif
+
+/* 16: one function asks for privileges on anything; we ask about servers */
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(class, object, role, mode) pg_foreign_server_aclcheck(object, role, mode)
+#endif
+
+/* 17: a wait event set belongs to a resource owner, NULL: to the backend */
+#if PG_VERSION_NUM < 170000
+#define CreateWaitEventSet(owner, nevents) CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
+/* 17: the waits of an extension have names */
+#if PG_VERSION_NUM < 170000
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
+#endif
+
 /* 15: a GUC prefix is reserved instead of only warned about */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

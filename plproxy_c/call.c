@@ -1,0 +1,401 @@
+/*
+ * call.c
+ *	  One call from its arguments to its result: which cluster, which partitions,
+ *	  which values each of them gets.
+ *
+ * All that is allocated on the way lives in the context "PL/Proxy call" and goes
+ * with it; only the result is made in the caller's context. Connections and
+ * PGresults are given back on every way out, by plproxy_execute or
+ * plproxy_execute_abort.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "plproxy.h"
+
+/* The elements of the arrays that are split; one of these per argument. */
+typedef struct SplitArray
+{
+	Datum	   *values;
+	bool	   *nulls;
+} SplitArray;
+
+static void call_args(ProxyCall *call);
+static ProxyCluster *call_cluster(ProxyCall *call);
+static char *call_cluster_query(ProxyCall *call);
+static void call_choose(ProxyCall *call, SplitArray *arrays);
+static void call_choose_element(ProxyCall *call, const Datum *args, const bool *nulls, int element);
+static void call_choose_hash(ProxyCall *call, Datum hash, bool isnull, Oid type, int element);
+static void call_choose_partition(ProxyCall *call, int64 partition, int element);
+static SplitArray *split_arrays(ProxyCall *call, int *length);
+static void call_values(ProxyCall *call, SplitArray *arrays);
+static Datum split_array_build(const ProxyArg *arg, const SplitArray *array, const ProxyTask *task);
+
+Datum
+plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext cxt = AllocSetContextCreate(caller, "PL/Proxy call", ALLOCSET_SMALL_SIZES);
+	ProxyCall  *call = MemoryContextAllocZero(cxt, sizeof(ProxyCall));
+	volatile Datum result = (Datum) 0;
+
+	call->func = func;
+	call->fcinfo = fcinfo;
+	call->cxt = cxt;
+	call->caller_cxt = caller;
+
+	plproxy_connection_sweep();
+
+	PG_TRY();
+	{
+		SplitArray *arrays = NULL;
+
+		MemoryContextSwitchTo(cxt);
+		call_args(call);
+		call->shape = func->shape ? func->shape : plproxy_result_shape(func, fcinfo);
+		call->cluster = call_cluster(call);
+		plproxy_cluster_login(call->cluster, &call->login);
+		if (func->split)
+			arrays = palloc0(sizeof(SplitArray) * func->nargs);
+		call_choose(call, arrays);
+		call_values(call, arrays);
+		plproxy_execute(call);
+		result = plproxy_result_return(call);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		plproxy_execute_abort(call);
+		if (call->cluster)
+			plproxy_cluster_release(call->cluster);
+		MemoryContextDelete(cxt);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	plproxy_cluster_release(call->cluster);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(cxt);
+	return result;
+}
+
+static void
+call_args(ProxyCall *call)
+{
+	int			n = call->func->nargs;
+
+	call->args = palloc(sizeof(Datum) * Max(n, 1));
+	call->nulls = palloc(sizeof(bool) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		call->args[i] = call->fcinfo->args[i].value;
+		call->nulls[i] = call->fcinfo->args[i].isnull;
+	}
+}
+
+/* Get the cluster, pinned. */
+static ProxyCluster *
+call_cluster(ProxyCall *call)
+{
+	ProxyFunction *func = call->func;
+	char	   *name = func->map_name;
+
+	if (func->map_query)
+		name = call_cluster_query(call);
+	else if (func->map_arg >= 0 && !call->nulls[func->map_arg])
+		name = OutputFunctionCall(&func->args[func->map_arg].type.output,
+								  call->args[func->map_arg]);
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 func->map == MAP_CONNECT
+				 ? errmsg("the connect string is null")
+				 : errmsg("the cluster name is null")));
+
+	return func->map == MAP_CONNECT ? plproxy_cluster_connect(name) : plproxy_cluster_get(name);
+}
+
+/* Run the function that names the cluster; NULL if it returns null. */
+static char *
+call_cluster_query(ProxyCall *call)
+{
+	char	   *name;
+
+	SPI_connect();
+	plproxy_query_run(call->func->map_query, call, call->args, call->nulls);
+	if (!plproxy_type_is_string(SPI_gettypeid(SPI_tuptable->tupdesc, 1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the function behind %s must return type text, not %s",
+						call->func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER",
+						format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, 1)))));
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_CARDINALITY_VIOLATION),
+				 errmsg("the function behind %s must return one row, but returned " UINT64_FORMAT,
+						call->func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER", SPI_processed)));
+	name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (name)
+		name = MemoryContextStrdup(call->cxt, name);
+	SPI_finish();
+	return name;
+}
+
+/*
+ * Choose the partitions: once, or for SPLIT once for each element of the arrays,
+ * whose RUN clause then sees the element instead of the array.
+ */
+static void
+call_choose(ProxyCall *call, SplitArray *arrays)
+{
+	ProxyFunction *func = call->func;
+	int			length = 0;
+
+	call->tasks = palloc0(sizeof(ProxyTask) * call->cluster->npartitions);
+	call->task_of = palloc(sizeof(int) * call->cluster->npartitions);
+	for (int i = 0; i < call->cluster->npartitions; i++)
+		call->task_of[i] = -1;
+
+	if (func->split)
+		memcpy(arrays, split_arrays(call, &length), sizeof(SplitArray) * func->nargs);
+
+	if (func->run == RUN_QUERY)
+		SPI_connect();
+	if (!func->split)
+		call_choose_element(call, call->args, call->nulls, -1);
+	else
+	{
+		Datum	   *args = palloc(sizeof(Datum) * func->nargs);
+		bool	   *nulls = palloc(sizeof(bool) * func->nargs);
+
+		memcpy(args, call->args, sizeof(Datum) * func->nargs);
+		memcpy(nulls, call->nulls, sizeof(bool) * func->nargs);
+		for (int i = 0; i < length; i++)
+		{
+			for (int k = 0; k < func->nargs; k++)
+			{
+				if (!func->args[k].split)
+					continue;
+				args[k] = arrays[k].values[i];
+				nulls[k] = arrays[k].nulls[i];
+			}
+			call_choose_element(call, args, nulls, i);
+		}
+	}
+	if (func->run == RUN_QUERY)
+		SPI_finish();
+}
+
+/* Evaluate RUN for these arguments. "element" is -1 without SPLIT. */
+static void
+call_choose_element(ProxyCall *call, const Datum *args, const bool *nulls, int element)
+{
+	ProxyFunction *func = call->func;
+	int			n = call->cluster->npartitions;
+
+	switch (func->run)
+	{
+		case RUN_ALL:
+			for (int i = 0; i < n; i++)
+				call_choose_partition(call, i, element);
+			break;
+		case RUN_ANY:
+			call_choose_partition(call, pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1), element);
+			break;
+		case RUN_NUMBER:
+			if (func->run_number >= n)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("partition number %d is out of range", func->run_number),
+						 errdetail_plural("Cluster \"%s\" has %d partition.",
+										  "Cluster \"%s\" has %d partitions.",
+										  n, call->cluster->name, n)));
+			call_choose_partition(call, func->run_number, element);
+			break;
+		case RUN_ARGUMENT:
+			{
+				ProxyArg   *arg = &func->args[func->run_number];
+
+				call_choose_hash(call, args[func->run_number], nulls[func->run_number],
+								 arg->split ? arg->element.oid : arg->type.oid, element);
+			}
+			break;
+		case RUN_QUERY:
+			{
+				TupleDesc	desc;
+
+				plproxy_query_run(func->run_query, call, args, nulls);
+				desc = SPI_tuptable->tupdesc;
+				if (!func->returns_set && SPI_processed != 1)
+					ereport(ERROR,
+							(errcode(ERRCODE_CARDINALITY_VIOLATION),
+							 errmsg("the function behind RUN ON returned " UINT64_FORMAT " hashes", SPI_processed),
+							 errhint("Only a function that returns a set can run on none or many.")));
+				for (uint64 i = 0; i < SPI_processed; i++)
+				{
+					bool		isnull;
+					Datum		hash = SPI_getbinval(SPI_tuptable->vals[i], desc, 1, &isnull);
+
+					call_choose_hash(call, hash, isnull, SPI_gettypeid(desc, 1), element);
+				}
+				SPI_freetuptable(SPI_tuptable);
+			}
+			break;
+	}
+}
+
+static void
+call_choose_hash(ProxyCall *call, Datum hash, bool isnull, Oid type, int element)
+{
+	int64		value = 0;
+
+	if (type != INT2OID && type != INT4OID && type != INT8OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the function behind RUN ON must return smallint, integer or bigint, not %s",
+						format_type_be(type))));
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the hash behind RUN ON is null")));
+
+	if (type == INT2OID)
+		value = DatumGetInt16(hash);
+	else if (type == INT4OID)
+		value = DatumGetInt32(hash);
+	else
+		value = DatumGetInt64(hash);
+	call_choose_partition(call, plproxy_cluster_partition(call->cluster, value), element);
+}
+
+/*
+ * The call, or this element of it, goes to the partition. Partitions with the
+ * same connect string are one.
+ */
+static void
+call_choose_partition(ProxyCall *call, int64 number, int element)
+{
+	int			partition = call->cluster->partitions[number].first;
+	ProxyTask  *task;
+
+	if (call->task_of[partition] < 0)
+	{
+		call->task_of[partition] = call->ntasks++;
+		task = &call->tasks[call->task_of[partition]];
+		task->call = call;
+		task->partition = partition;
+	}
+	task = &call->tasks[call->task_of[partition]];
+
+	/* one element may choose the partition twice, but goes there once */
+	if (element < 0 || (task->nelements > 0 && task->elements[task->nelements - 1] == element))
+		return;
+	if (task->nelements == 0)
+		task->elements = MemoryContextAlloc(call->cxt, sizeof(int) * 8);
+	else if (task->nelements >= 8 && (task->nelements & (task->nelements - 1)) == 0)
+		task->elements = repalloc_huge(task->elements, sizeof(int) * 2 * task->nelements);
+	task->elements[task->nelements++] = element;
+}
+
+/* Take the arrays of SPLIT apart; all have the same length. */
+static SplitArray *
+split_arrays(ProxyCall *call, int *length)
+{
+	ProxyFunction *func = call->func;
+	SplitArray *arrays = palloc0(sizeof(SplitArray) * func->nargs);
+	int			first = -1;
+
+	for (int i = 0; i < func->nargs; i++)
+	{
+		Oid			element = func->args[i].element.oid;
+		int			n = 0;
+
+		if (!func->args[i].split)
+			continue;
+		if (!call->nulls[i])
+		{
+			ArrayType  *array = DatumGetArrayTypeP(call->args[i]);
+			int16		typlen;
+			bool		byval;
+			char		align;
+
+			if (ARR_NDIM(array) > 1)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("split multi-dimensional arrays are not supported"),
+						 errdetail("Argument %d has %d dimensions.", i + 1, ARR_NDIM(array))));
+			get_typlenbyvalalign(element, &typlen, &byval, &align);
+			deconstruct_array(array, element, typlen, byval, align,
+							  &arrays[i].values, &arrays[i].nulls, &n);
+		}
+		if (first < 0)
+		{
+			first = i;
+			*length = n;
+		}
+		else if (n != *length)
+			ereport(ERROR,
+					(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+					 errmsg("split arrays must be of identical lengths"),
+					 errdetail("Argument %d has %d elements, argument %d has %d.",
+							   first + 1, *length, i + 1, n)));
+	}
+	return arrays;
+}
+
+/* Turn the arguments into the text that the query's parameters want. */
+static void
+call_values(ProxyCall *call, SplitArray *arrays)
+{
+	ProxyFunction *func = call->func;
+	ProxyQuery *query = call->shape->query;
+	int			nestlevel = plproxy_type_begin_output();
+
+	for (int t = 0; t < call->ntasks; t++)
+		call->tasks[t].values = palloc0(sizeof(char *) * Max(query->nparams, 1));
+
+	for (int p = 0; p < query->nparams; p++)
+	{
+		int			i = query->params[p];
+		ProxyArg   *arg = &func->args[i];
+		const char *value = NULL;
+
+		if (!arg->split && !call->nulls[i])
+			value = OutputFunctionCall(&arg->type.output, call->args[i]);
+		for (int t = 0; t < call->ntasks; t++)
+		{
+			if (arg->split)
+				value = OutputFunctionCall(&arg->type.output,
+										   split_array_build(arg, &arrays[i], &call->tasks[t]));
+			call->tasks[t].values[p] = value;
+		}
+	}
+	plproxy_type_end_output(nestlevel);
+}
+
+/* The elements of one array that go to the task's partition. */
+static Datum
+split_array_build(const ProxyArg *arg, const SplitArray *array, const ProxyTask *task)
+{
+	Datum	   *values = palloc(sizeof(Datum) * task->nelements);
+	bool	   *nulls = palloc(sizeof(bool) * task->nelements);
+	int			lower = 1;
+	int			length = task->nelements;
+	int16		typlen;
+	bool		byval;
+	char		align;
+
+	for (int i = 0; i < length; i++)
+	{
+		values[i] = array->values[task->elements[i]];
+		nulls[i] = array->nulls[task->elements[i]];
+	}
+	get_typlenbyvalalign(arg->element.oid, &typlen, &byval, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &length, &lower,
+											  arg->element.oid, typlen, byval, align));
+}

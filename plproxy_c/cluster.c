@@ -1,0 +1,726 @@
+/*
+ * cluster.c
+ *	  Clusters: where their partitions are, their settings, as whom to connect.
+ *
+ * A cluster is a foreign server of the wrapper "plproxy", or else what the three
+ * functions plproxy.get_cluster_* say. A loaded ProxyCluster never changes; what
+ * replaces it is another one, and use_count keeps the old one for the calls that
+ * run on it. Each lives in a context of its own, below the caller's while it is
+ * being loaded, below "PL/Proxy clusters" afterwards.
+ *
+ * Invalidation callbacks only mark. The next use loads anew, and connections are
+ * dropped only when something has really changed.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "common/hashfn.h"
+#include "common/string.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "plproxy.h"
+
+#define WRAPPER_NAME "plproxy"
+
+typedef struct ClusterEntry
+{
+	const char *name;			/* hash key, must be first */
+	ProxyCluster *cluster;		/* NULL while it could not be loaded */
+} ClusterEntry;
+
+/* One of the functions that describe clusters. */
+typedef struct ClusterFunction
+{
+	const char *name;
+	const char *sql;
+	SPIPlanPtr	plan;			/* NULL before the first run */
+} ClusterFunction;
+
+typedef enum
+{
+	SETTING_NUMBER,				/* a count or seconds, 0 and up */
+	SETTING_IGNORED,			/* a number that no longer has an effect */
+	SETTING_USER				/* current_user or session_user */
+} SettingKind;
+
+typedef struct Setting
+{
+	const char *name;
+	SettingKind kind;
+	size_t		offset;			/* in ProxyConfig */
+} Setting;
+
+static const Setting settings[] = {
+	{"connect_timeout", SETTING_NUMBER, offsetof(ProxyConfig, connect_timeout)},
+	{"connection_lifetime", SETTING_NUMBER, offsetof(ProxyConfig, connection_lifetime)},
+	{"default_user", SETTING_USER, offsetof(ProxyConfig, session_user)},
+	{"disable_binary", SETTING_IGNORED, 0},
+	{"keepalive_count", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_count)},
+	{"keepalive_idle", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_idle)},
+	{"keepalive_interval", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_interval)},
+	{"modular_mapping", SETTING_NUMBER, offsetof(ProxyConfig, modular_mapping)},
+	{"query_timeout", SETTING_NUMBER, offsetof(ProxyConfig, query_timeout)},
+	{"statement_timeout", SETTING_IGNORED, 0},
+};
+
+static ClusterFunction version_function = {
+	"get_cluster_version", "select plproxy.get_cluster_version($1)"
+};
+static ClusterFunction config_function = {
+	"get_cluster_config", "select * from plproxy.get_cluster_config($1)"
+};
+static ClusterFunction partitions_function = {
+	"get_cluster_partitions", "select * from plproxy.get_cluster_partitions($1)"
+};
+
+static Oid	server_lookup(const char *name, ProxyCluster *cached);
+static ProxyCluster *cluster_begin(const char *name);
+static void cluster_finish(ProxyCluster *cluster, List *connstrs);
+static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
+static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
+static ProxyCluster *cluster_load_server(const char *name, Oid serverid);
+static ProxyCluster *cluster_load_functions(const char *name, int32 version);
+static int32 cluster_version(const char *name);
+static void cluster_function_run(ClusterFunction *function, const char *cluster);
+static const Setting *setting_lookup(const char *name);
+static char *setting_list(void);
+static void setting_apply(ProxyConfig *config, const char *name, const char *value);
+static int	partition_option_number(const char *name);
+static List *partition_options(List *options);
+static void server_changed(Datum arg, int cacheid, uint32 hash);
+static uint32 name_hash(const void *key, Size keysize);
+static int	name_match(const void *a, const void *b, Size keysize);
+
+PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
+
+static MemoryContext clusters_cxt;
+static HTAB *clusters;
+
+void
+plproxy_cluster_init(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(ClusterEntry)};
+
+	clusters_cxt = AllocSetContextCreate(TopMemoryContext, "PL/Proxy clusters",
+										 ALLOCSET_SMALL_SIZES);
+	ctl.hcxt = clusters_cxt;
+	ctl.hash = name_hash;
+	ctl.match = name_match;
+	clusters = hash_create("PL/Proxy cluster cache", 16, &ctl,
+						   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, server_changed, (Datum) 0);
+}
+
+/*
+ * Get a cluster as it is now, pinned for one call; plproxy_cluster_release ends
+ * that.
+ */
+ProxyCluster *
+plproxy_cluster_get(const char *name)
+{
+	ClusterEntry *entry = hash_search(clusters, &name, HASH_FIND, NULL);
+	ProxyCluster *cluster = entry ? entry->cluster : NULL;
+	Oid			server = server_lookup(name, cluster);
+	int32		version = 0;
+
+	if (!OidIsValid(server))
+	{
+		version = cluster_version(name);
+		entry = hash_search(clusters, &name, HASH_FIND, NULL);
+		cluster = entry ? entry->cluster : NULL;
+	}
+
+	if (cluster == NULL || cluster->stale || cluster->server != server ||
+		cluster->version != version)
+	{
+		bool		found;
+
+		cluster = OidIsValid(server)
+			? cluster_load_server(name, server)
+			: cluster_load_functions(name, version);
+
+		/* loading runs functions, which may have loaded it meanwhile */
+		entry = hash_search(clusters, &cluster->name, HASH_ENTER, &found);
+		if (!found)
+		{
+			entry->name = MemoryContextStrdup(clusters_cxt, name);
+			entry->cluster = NULL;
+		}
+		cluster_replace(entry, cluster);
+		cluster = entry->cluster;
+	}
+
+	cluster->use_count++;
+	return cluster;
+}
+
+/* The "cluster" behind CONNECT: one partition, for one call. */
+ProxyCluster *
+plproxy_cluster_connect(const char *connstr)
+{
+	ProxyCluster *cluster = cluster_begin(NULL);
+
+	cluster_finish(cluster, list_make1(unconstify(char *, connstr)));
+	cluster->use_count = 1;
+	return cluster;
+}
+
+void
+plproxy_cluster_release(ProxyCluster *cluster)
+{
+	if (--cluster->use_count == 0)
+		MemoryContextDelete(cluster->cxt);
+}
+
+/*
+ * As whom does the current user connect to the cluster? For a server this asks
+ * for USAGE and the user mapping each time, so what is revoked counts at once.
+ */
+void
+plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
+{
+	UserMapping *mapping;
+	ListCell   *lc;
+
+	login->role = cluster->config.session_user ? GetSessionUserId() : GetUserId();
+	login->user = GetUserNameFromId(login->role, false);
+	login->password = NULL;
+	if (!OidIsValid(cluster->server))
+		return;
+
+	if (object_aclcheck(ForeignServerRelationId, cluster->server, login->role,
+						ACL_USAGE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, cluster->name);
+	mapping = GetUserMapping(login->role, cluster->server);
+	foreach(lc, mapping->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (pg_strcasecmp(option->defname, "user") == 0)
+			login->user = defGetString(option);
+		else if (pg_strcasecmp(option->defname, "password") == 0)
+			login->password = defGetString(option);
+	}
+}
+
+/* Which partition does a hash value choose? */
+int
+plproxy_cluster_partition(ProxyCluster *cluster, int64 hash)
+{
+	int64		n = cluster->npartitions;
+
+	if (cluster->config.modular_mapping)
+	{
+		int64		rest = hash % n;
+
+		return rest < 0 ? -rest : rest;
+	}
+	return hash & (n - 1);
+}
+
+/*
+ * Find the foreign server that is the cluster, or InvalidOid. A cached cluster
+ * that is not stale spares the look at its wrapper.
+ */
+static Oid
+server_lookup(const char *name, ProxyCluster *cached)
+{
+	Oid			serverid = get_foreign_server_oid(name, true);
+	ForeignServer *server;
+
+	if (!OidIsValid(serverid))
+		return InvalidOid;
+	if (cached && !cached->stale && cached->server == serverid)
+		return serverid;
+	server = GetForeignServer(serverid);
+	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, WRAPPER_NAME) != 0)
+		return InvalidOid;
+	return serverid;
+}
+
+/* Begin a cluster in a context of its own below the current one. */
+static ProxyCluster *
+cluster_begin(const char *name)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy cluster",
+											  ALLOCSET_SMALL_SIZES);
+	ProxyCluster *cluster = MemoryContextAllocZero(cxt, sizeof(ProxyCluster));
+
+	cluster->cxt = cxt;
+	if (name)
+	{
+		cluster->name = MemoryContextStrdup(cxt, name);
+		MemoryContextSetIdentifier(cxt, cluster->name);
+	}
+	return cluster;
+}
+
+/* Give the cluster its partitions, when its config is known. */
+static void
+cluster_finish(ProxyCluster *cluster, List *connstrs)
+{
+	int			n = list_length(connstrs);
+	ListCell   *lc;
+
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cluster \"%s\" has no partitions", cluster->name)));
+	if (!cluster->config.modular_mapping && (n & (n - 1)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cluster \"%s\" has %d partitions, which is not a power of 2",
+						cluster->name, n),
+				 errhint("Set modular_mapping to 1 to choose partitions by the remainder of the hash.")));
+
+	cluster->partitions = MemoryContextAllocZero(cluster->cxt, sizeof(ProxyPartition) * n);
+	foreach(lc, connstrs)
+	{
+		int			i = cluster->npartitions++;
+
+		cluster->partitions[i].connstr = MemoryContextStrdup(cluster->cxt, lfirst(lc));
+		cluster->partitions[i].first = i;
+		for (int k = 0; k < i; k++)
+		{
+			if (strcmp(cluster->partitions[k].connstr, cluster->partitions[i].connstr) == 0)
+			{
+				cluster->partitions[i].first = k;
+				break;
+			}
+		}
+	}
+}
+
+/*
+ * Put a loaded cluster into the cache. Connections of the one before are dropped
+ * if it was another: a new version means that the partitions may have moved
+ * behind the same connect strings.
+ */
+static void
+cluster_replace(ClusterEntry *entry, ProxyCluster *cluster)
+{
+	ProxyCluster *old = entry->cluster;
+
+	if (old && cluster_equal(old, cluster))
+	{
+		old->stale = false;
+		MemoryContextDelete(cluster->cxt);
+		return;
+	}
+
+	MemoryContextSetParent(cluster->cxt, clusters_cxt);
+	cluster->use_count = 1;
+	entry->cluster = cluster;
+	if (old == NULL)
+		return;
+	for (int i = 0; i < old->npartitions; i++)
+		plproxy_connection_discard(old->partitions[i].connstr);
+	plproxy_cluster_release(old);
+}
+
+static bool
+cluster_equal(const ProxyCluster *a, const ProxyCluster *b)
+{
+	if (a->server != b->server || a->version != b->version ||
+		a->npartitions != b->npartitions ||
+		memcmp(&a->config, &b->config, sizeof(ProxyConfig)) != 0)
+		return false;
+	for (int i = 0; i < a->npartitions; i++)
+	{
+		if (strcmp(a->partitions[i].connstr, b->partitions[i].connstr) != 0)
+			return false;
+	}
+	return true;
+}
+
+static ProxyCluster *
+cluster_load_server(const char *name, Oid serverid)
+{
+	ProxyCluster *cluster = cluster_begin(name);
+	ForeignServer *server = GetForeignServer(serverid);
+	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
+	ListCell   *lc;
+
+	cluster->server = serverid;
+	foreach(lc, wrapper->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		setting_apply(&cluster->config, option->defname, defGetString(option));
+	}
+	foreach(lc, server->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (partition_option_number(option->defname) < 0)
+			setting_apply(&cluster->config, option->defname, defGetString(option));
+	}
+	cluster_finish(cluster, partition_options(server->options));
+	return cluster;
+}
+
+static ProxyCluster *
+cluster_load_functions(const char *name, int32 version)
+{
+	ProxyCluster *cluster = cluster_begin(name);
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *connstrs = NIL;
+	TupleDesc	desc;
+
+	cluster->version = version;
+
+	SPI_connect();
+	cluster_function_run(&config_function, name);
+	desc = SPI_tuptable->tupdesc;
+	if (desc->natts != 2 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)) ||
+		!plproxy_type_is_string(SPI_gettypeid(desc, 2)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("plproxy.get_cluster_config must return two columns of type text: key and value")));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *key = SPI_getvalue(SPI_tuptable->vals[i], desc, 1);
+		char	   *value = SPI_getvalue(SPI_tuptable->vals[i], desc, 2);
+
+		if (key == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("plproxy.get_cluster_config returned a null key for cluster \"%s\"", name)));
+		/* no value: the default stays */
+		if (value)
+			setting_apply(&cluster->config, key, value);
+	}
+	SPI_finish();
+
+	SPI_connect();
+	cluster_function_run(&partitions_function, name);
+	desc = SPI_tuptable->tupdesc;
+	if (desc->natts < 1 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("plproxy.get_cluster_partitions must return connect strings of type text")));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *connstr = SPI_getvalue(SPI_tuptable->vals[i], desc, 1);
+		MemoryContext old;
+
+		if (connstr == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("plproxy.get_cluster_partitions returned a null connect string for partition %d of cluster \"%s\"",
+							(int) i, name)));
+		old = MemoryContextSwitchTo(caller);
+		connstrs = lappend(connstrs, pstrdup(connstr));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+
+	cluster_finish(cluster, connstrs);
+	return cluster;
+}
+
+/* The version of a cluster; that there is none means no such cluster. */
+static int32
+cluster_version(const char *name)
+{
+	int32		version;
+	bool		isnull;
+
+	SPI_connect();
+	cluster_function_run(&version_function, name);
+	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT4OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("plproxy.get_cluster_version must return type integer")));
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_CARDINALITY_VIOLATION),
+				 errmsg("plproxy.get_cluster_version must return one row, but returned " UINT64_FORMAT " for cluster \"%s\"",
+						SPI_processed, name)));
+	version = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("plproxy.get_cluster_version returned null for cluster \"%s\"", name)));
+	SPI_finish();
+	return version;
+}
+
+/* Run one of the cluster functions in the open SPI connection. */
+static void
+cluster_function_run(ClusterFunction *function, const char *cluster)
+{
+	Datum		values[1] = {CStringGetTextDatum(cluster)};
+	Oid			types[1] = {TEXTOID};
+	int			code;
+
+	if (function->plan == NULL)
+	{
+		SPIPlanPtr	plan;
+
+		if (!OidIsValid(LookupFuncName(list_make2(makeString("plproxy"),
+												  makeString(unconstify(char *, function->name))),
+									   1, types, true)))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("cluster \"%s\" does not exist", cluster),
+					 errdetail("There is no foreign server of that name, and no function plproxy.%s(text).",
+							   function->name),
+					 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER plproxy, "
+							 "or describe it by the plproxy.get_cluster_ functions.")));
+		plan = SPI_prepare(function->sql, 1, types);
+		if (plan == NULL)
+			elog(ERROR, "SPI_prepare of \"%s\" failed: %s", function->sql,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		function->plan = plan;
+	}
+
+	code = SPI_execute_plan(function->plan, values, NULL, false, 0);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_plan of \"%s\" failed: %s", function->sql,
+			 SPI_result_code_string(code));
+}
+
+static const Setting *
+setting_lookup(const char *name)
+{
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		if (pg_strcasecmp(settings[i].name, name) == 0)
+			return &settings[i];
+	}
+	return NULL;
+}
+
+static char *
+setting_list(void)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < lengthof(settings); i++)
+		appendStringInfo(&buf, "%s%s", i ? ", " : "", settings[i].name);
+	return buf.data;
+}
+
+/* Set a setting, or say what is wrong with it. */
+static void
+setting_apply(ProxyConfig *config, const char *name, const char *value)
+{
+	const Setting *setting = setting_lookup(name);
+	char	   *end;
+	int			number;
+
+	if (setting == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("unknown cluster setting \"%s\"", name),
+				 errhint("Known settings are: %s.", setting_list())));
+
+	switch (setting->kind)
+	{
+		case SETTING_USER:
+			if (pg_strcasecmp(value, "session_user") == 0)
+				config->session_user = true;
+			else if (pg_strcasecmp(value, "current_user") == 0)
+				config->session_user = false;
+			else
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for cluster setting \"%s\": \"%s\"", name, value),
+						 errhint("It is \"current_user\" or \"session_user\".")));
+			break;
+		case SETTING_NUMBER:
+		case SETTING_IGNORED:
+			/* the empty string is allowed and means the default */
+			errno = 0;
+			number = *value ? strtoint(value, &end, 10) : 0;
+			if (errno != 0 || (*value && (*end != '\0' || number < 0 || !isdigit((unsigned char) *value))))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for cluster setting \"%s\": \"%s\"", name, value),
+						 errhint("It is a whole number, 0 or more.")));
+			if (setting->kind == SETTING_NUMBER)
+				*(int *) ((char *) config + setting->offset) = number;
+			break;
+	}
+}
+
+/*
+ * The N of an option "pN" or "partition_N", or -1 if the option is another.
+ */
+static int
+partition_option_number(const char *name)
+{
+	const char *digits;
+	char	   *end;
+	int			number;
+
+	if (pg_strncasecmp(name, "partition_", 10) == 0)
+		digits = name + 10;
+	else if (pg_strncasecmp(name, "p", 1) == 0)
+		digits = name + 1;
+	else
+		return -1;
+	if (!isdigit((unsigned char) *digits))
+		return -1;
+	errno = 0;
+	number = strtoint(digits, &end, 10);
+	return errno == 0 && *end == '\0' ? number : -1;
+}
+
+/* The connect strings of a server's options in the order of their numbers. */
+static List *
+partition_options(List *options)
+{
+	char	  **connstrs = palloc0(sizeof(char *) * (list_length(options) + 1));
+	List	   *result = NIL;
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst(lc);
+		int			number = partition_option_number(option->defname);
+
+		if (number < 0)
+			continue;
+		n++;
+		if (number >= list_length(options))
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("partition numbers are not contiguous: \"%s\" is too high", option->defname),
+					 errhint("Number the partitions from p0 up without gaps.")));
+		if (connstrs[number])
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("partition %d is given twice", number)));
+		connstrs[number] = defGetString(option);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (connstrs[i] == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("partition numbers are not contiguous: p%d is missing", i),
+					 errhint("Number the partitions from p0 up without gaps.")));
+		result = lappend(result, connstrs[i]);
+	}
+	return result;
+}
+
+/*
+ * The validator of the foreign data wrapper: refuses what plproxy_cluster_get
+ * would trip over.
+ */
+Datum
+plproxy_fdw_validator(PG_FUNCTION_ARGS)
+{
+	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid			catalog = PG_GETARG_OID(1);
+	ProxyCluster *cluster = cluster_begin("(new)");
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst(lc);
+		const char *name = option->defname;
+
+		if (option->arg == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("option \"%s\" needs a value", name)));
+
+		if (catalog == UserMappingRelationId)
+		{
+			if (pg_strcasecmp(name, "user") != 0 && pg_strcasecmp(name, "password") != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						 errmsg("invalid option \"%s\"", name),
+						 errhint("Options of a user mapping are: user, password.")));
+		}
+		else if (catalog == ForeignServerRelationId && partition_option_number(name) >= 0)
+			continue;
+		else if (catalog == ForeignServerRelationId || catalog == ForeignDataWrapperRelationId)
+		{
+			if (setting_lookup(name) == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						 errmsg("invalid option \"%s\"", name),
+						 errhint("Options are: %s%s.",
+								 catalog == ForeignServerRelationId ? "p0, p1, ..., " : "",
+								 setting_list())));
+			setting_apply(&cluster->config, name, defGetString(option));
+		}
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("invalid option \"%s\"", name),
+					 errhint("The wrapper \"%s\" has no foreign tables.", WRAPPER_NAME)));
+	}
+
+	if (catalog == ForeignServerRelationId)
+	{
+		List	   *connstrs = partition_options(options);
+
+		if (connstrs == NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("a cluster needs at least one partition"),
+					 errhint("Give the connect string of the first one as option p0.")));
+
+		/* the wrapper's options may set modular_mapping, so that is looked at later */
+		cluster->config.modular_mapping = 1;
+		cluster_finish(cluster, connstrs);
+	}
+
+	MemoryContextDelete(cluster->cxt);
+	PG_RETURN_BOOL(true);
+}
+
+/* Syscache callback for foreign servers and wrappers. */
+static void
+server_changed(Datum arg, int cacheid, uint32 hash)
+{
+	HASH_SEQ_STATUS seq;
+	ClusterEntry *entry;
+
+	hash_seq_init(&seq, clusters);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		if (entry->cluster && OidIsValid(entry->cluster->server))
+			entry->cluster->stale = true;
+	}
+}
+
+static uint32
+name_hash(const void *key, Size keysize)
+{
+	const char *name = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) name, strlen(name));
+}
+
+static int
+name_match(const void *a, const void *b, Size keysize)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}

@@ -1,0 +1,587 @@
+/*
+ * connection.c
+ *	  libpq connections and the pools they rest in between calls.
+ *
+ * A pool holds the connections of one connect string and one login. A call
+ * acquires a connection, idle or just being opened, and nobody else sees it
+ * until the call releases it; so a call inside a call takes another one.
+ *
+ * ProxyConn and ProxyPool live in "PL/Proxy connections" as long as the backend
+ * does; what libpq mallocs is freed when the connection is closed. Notices come
+ * in while libpq is at work, where an error must not be thrown, so they are kept
+ * (malloced) and reported when libpq has returned.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "plproxy.h"
+
+/* Connections past their lifetime are looked for this often. */
+#define SWEEP_SECONDS 120
+
+/* How long the end of the backend waits for cancel requests to get through. */
+#define EXIT_CANCEL_MS 1000
+
+typedef struct ProxyPool
+{
+	const char *key;			/* hash key, must be first */
+	const char *connstr;		/* part of "key" */
+	dlist_head	conns;			/* latest used first */
+} ProxyPool;
+
+typedef struct ProxyNotice
+{
+	struct ProxyNotice *next;
+	int			level;
+	int			sqlstate;
+	char	   *message;
+	char	   *detail;			/* NULL if there is none; so hint, context */
+	char	   *hint;
+	char	   *context;
+} ProxyNotice;
+
+static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
+static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
+static PGconn *connection_start(ProxyTask *task, int *connect_timeout);
+static bool connection_is_alive(ProxyConn *conn);
+static void connection_close(ProxyConn *conn);
+static void connection_close_all(int code, Datum arg);
+static void notice_receive(void *arg, const PGresult *result);
+static char *notice_field(const PGresult *result, int field);
+static void notice_free(ProxyNotice *notice);
+static int	notice_level(const char *severity);
+static uint32 key_hash(const void *key, Size keysize);
+static int	key_match(const void *a, const void *b, Size keysize);
+
+static MemoryContext connections_cxt = NULL;
+static HTAB *pools;
+static TimestampTz last_sweep = 0;
+
+/*
+ * Get a connection for the task: an idle one, or a new one that is connecting.
+ */
+ProxyConn *
+plproxy_connection_acquire(ProxyTask *task)
+{
+	ProxyCall  *call = task->call;
+	int			lifetime = call->cluster->config.connection_lifetime;
+	ProxyPool  *pool;
+	ProxyConn  *conn = NULL;
+	dlist_mutable_iter iter;
+
+	pool = pool_get(&call->login, call->cluster->partitions[task->partition].connstr);
+	dlist_foreach_modify(iter, &pool->conns)
+	{
+		ProxyConn  *candidate = dlist_container(ProxyConn, node, iter.cur);
+
+		if (candidate->task)
+			continue;
+		if (!connection_is_alive(candidate))
+		{
+			connection_close(candidate);
+			continue;
+		}
+		conn = candidate;
+		dlist_move_head(&pool->conns, &conn->node);
+		break;
+	}
+	if (conn == NULL)
+		conn = connection_open(task, pool);
+
+	conn->task = task;
+	task->conn = conn;
+	conn->expires_at = lifetime
+		? TimestampTzPlusMilliseconds(conn->connected_at, lifetime * INT64CONST(1000))
+		: 0;
+	return conn;
+}
+
+/*
+ * Give a connection back. One that is not idle, or should go, is closed.
+ */
+void
+plproxy_connection_release(ProxyConn *conn)
+{
+	plproxy_connection_notices(conn, false);
+	conn->task->conn = NULL;
+	conn->task = NULL;
+	if (conn->state != CONN_IDLE || conn->doomed || PQstatus(conn->pg) != CONNECTION_OK ||
+		PQtransactionStatus(conn->pg) != PQTRANS_IDLE ||
+		(conn->expires_at && conn->expires_at <= GetCurrentTimestamp()))
+		connection_close(conn);
+}
+
+/* Let no connection made with this connect string be used again. */
+void
+plproxy_connection_discard(const char *connstr)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+
+	if (connections_cxt == NULL)
+		return;
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_mutable_iter iter;
+
+		if (strcmp(pool->connstr, connstr) != 0)
+			continue;
+		dlist_foreach_modify(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+			if (conn->task)
+				conn->doomed = true;
+			else
+				connection_close(conn);
+		}
+	}
+}
+
+/* From time to time, close idle connections that are past their lifetime. */
+void
+plproxy_connection_sweep(void)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	if (connections_cxt == NULL || !TimestampDifferenceExceeds(last_sweep, now, SWEEP_SECONDS * 1000))
+		return;
+	last_sweep = now;
+
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+			if (conn->task == NULL && conn->expires_at && conn->expires_at <= now)
+				connection_close(conn);
+		}
+	}
+}
+
+/*
+ * Ask the partition to cancel what runs on the connection. Returns false if the
+ * request did not get through; where libpq can wait asynchronously, it also gives
+ * up at "give_up".
+ */
+bool
+plproxy_connection_cancel(ProxyConn *conn, TimestampTz give_up)
+{
+#ifdef LIBPQ_HAS_ASYNC_CANCEL
+	PGcancelConn *cancel = PQcancelCreate(conn->pg);
+	PostgresPollingStatusType poll = PGRES_POLLING_WRITING;
+	bool		ok = cancel && PQcancelStart(cancel);
+
+	while (ok && poll != PGRES_POLLING_OK)
+	{
+		long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
+		int			events = poll == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+
+		if (timeout <= 0)
+			ok = false;
+		else if (WaitLatchOrSocket(NULL, events | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								   PQcancelSocket(cancel), timeout,
+								   plproxy_wait_event()) & events)
+		{
+			poll = PQcancelPoll(cancel);
+			ok = poll != PGRES_POLLING_FAILED;
+		}
+	}
+	PQcancelFinish(cancel);
+	return ok;
+#else
+	PGcancel   *cancel = PQgetCancel(conn->pg);
+	char		message[256];
+	bool		ok = cancel && PQcancel(cancel, message, sizeof(message));
+
+	PQfreeCancel(cancel);
+	return ok;
+#endif
+}
+
+/*
+ * The statements that make a fresh session read and write values as we do, or
+ * NULL if it does so already. The encoding was asked for when connecting, and
+ * servers mostly have the styles by default, so this seldom costs a round trip.
+ */
+char *
+plproxy_connection_settings(ProxyConn *conn)
+{
+	const char *encoding = PQparameterStatus(conn->pg, "client_encoding");
+	const char *datestyle = PQparameterStatus(conn->pg, "DateStyle");
+	const char *intervalstyle = PQparameterStatus(conn->pg, "IntervalStyle");
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding())
+		appendStringInfo(&buf, "set client_encoding = '%s';", GetDatabaseEncodingName());
+	if (datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0)
+		appendStringInfoString(&buf, "set datestyle = 'ISO';");
+	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
+		appendStringInfoString(&buf, "set intervalstyle = 'postgres';");
+	return buf.len ? buf.data : NULL;
+}
+
+/* Report the notices that came in, or drop them. */
+void
+plproxy_connection_notices(ProxyConn *conn, bool report)
+{
+	while (conn->notices)
+	{
+		ProxyNotice *notice = conn->notices;
+
+		conn->notices = notice->next;
+		if (!report)
+		{
+			notice_free(notice);
+			continue;
+		}
+		PG_TRY();
+		{
+			ereport(notice->level,
+					(errcode(notice->sqlstate),
+					 errmsg_internal("%s", notice->message),
+					 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
+					 notice->hint ? errhint("%s", notice->hint) : 0,
+					 notice->context ? errcontext("%s", notice->context) : 0,
+					 plproxy_error_partition(conn->task)));
+		}
+		PG_FINALLY();
+		{
+			notice_free(notice);
+		}
+		PG_END_TRY();
+	}
+}
+
+/* Get the pool of a login and connect string. */
+static ProxyPool *
+pool_get(const ProxyLogin *login, const char *connstr)
+{
+	const char *password = login->password ? login->password : "";
+	ProxyPool  *pool;
+	char	   *key;
+	bool		found;
+
+	if (connections_cxt == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(ProxyPool)};
+
+		connections_cxt = AllocSetContextCreate(TopMemoryContext, "PL/Proxy connections",
+												ALLOCSET_SMALL_SIZES);
+		ctl.hcxt = connections_cxt;
+		ctl.hash = key_hash;
+		ctl.match = key_match;
+		pools = hash_create("PL/Proxy connection pools", 32, &ctl,
+							HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+		before_shmem_exit(connection_close_all, (Datum) 0);
+	}
+
+	/* lengths keep one name from running into the next */
+	key = psprintf("%u %zu %zu %s %s %s", login->role, strlen(login->user), strlen(password),
+				   login->user, password, connstr);
+	pool = hash_search(pools, &key, HASH_FIND, NULL);
+	if (pool == NULL)
+	{
+		char	   *kept = MemoryContextStrdup(connections_cxt, key);
+
+		pool = hash_search(pools, &kept, HASH_ENTER, &found);
+		pool->connstr = kept + strlen(kept) - strlen(connstr);
+		dlist_init(&pool->conns);
+	}
+	pfree(key);
+	return pool;
+}
+
+/* Begin to open a connection. */
+static ProxyConn *
+connection_open(ProxyTask *task, ProxyPool *pool)
+{
+	ProxyConn  *conn = MemoryContextAllocZero(connections_cxt, sizeof(ProxyConn));
+
+	if (!AcquireExternalFD())
+	{
+		pfree(conn);
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("too many open files to connect to another partition"),
+				 errhint("Raise the server's max_files_per_process and/or \"ulimit -n\" limits."),
+				 plproxy_error_partition(task)));
+	}
+	PG_TRY();
+	{
+		conn->pg = connection_start(task, &conn->connect_timeout);
+	}
+	PG_CATCH();
+	{
+		ReleaseExternalFD();
+		pfree(conn);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	conn->pool = pool;
+	conn->state = CONN_CONNECTING;
+	conn->poll = PGRES_POLLING_WRITING;
+	conn->connected_at = GetCurrentTimestamp();
+	dlist_push_head(&pool->conns, &conn->node);
+	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
+
+	task->conn = conn;
+	conn->task = task;
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
+		plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+								 PQerrorMessage(conn->pg));
+	return conn;
+}
+
+/*
+ * Start libpq on the connect string and what we add: the login unless the string
+ * names a user, our encoding, and what the cluster sets.
+ */
+static PGconn *
+connection_start(ProxyTask *task, int *connect_timeout)
+{
+	const ProxyConfig *config = &task->call->cluster->config;
+	const ProxyLogin *login = &task->call->login;
+	const char *connstr = task->call->cluster->partitions[task->partition].connstr;
+	PQconninfoOption *options;
+	PGconn	   *pg;
+	char	   *message = NULL;
+	const char **names;
+	const char **values;
+	int			n = 0;
+	bool		has_user = false;
+	bool		has_keepalive = false;
+
+	options = PQconninfoParse(connstr, &message);
+	if (options == NULL)
+	{
+		/* other messages may quote a password that stands where it should not */
+		static const char named[] = "invalid connection option ";
+		char	   *detail = NULL;
+
+		if (message && strncmp(message, named, strlen(named)) == 0)
+			detail = pchomp(message);
+		PQfreemem(message);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connect string"),
+				 detail ? errdetail_internal("%s", detail) : 0,
+				 errhint("Write it as keyword=value pairs or as a postgresql:// URI."),
+				 plproxy_error_partition(task)));
+	}
+
+	for (n = 0; options[n].keyword; n++)
+		;
+	names = palloc0(sizeof(char *) * (n + 8));
+	values = palloc0(sizeof(char *) * (n + 8));
+	n = 0;
+	for (PQconninfoOption *option = options; option->keyword; option++)
+	{
+		if (option->val == NULL)
+			continue;
+		if (strcmp(option->keyword, "user") == 0)
+			has_user = true;
+		else if (strncmp(option->keyword, "keepalives", 10) == 0)
+			has_keepalive = true;
+		else if (strcmp(option->keyword, "connect_timeout") == 0)
+			*connect_timeout = Max(atoi(option->val), 0);
+		if (strcmp(option->keyword, "client_encoding") == 0)
+			continue;
+		names[n] = option->keyword;
+		values[n++] = option->val;
+	}
+	if (!has_user)
+	{
+		names[n] = "user";
+		values[n++] = login->user;
+		if (login->password)
+		{
+			names[n] = "password";
+			values[n++] = login->password;
+		}
+	}
+	if (!has_keepalive && config->keepalive_idle)
+	{
+		names[n] = "keepalives_idle";
+		values[n++] = psprintf("%d", config->keepalive_idle);
+	}
+	if (!has_keepalive && config->keepalive_interval)
+	{
+		names[n] = "keepalives_interval";
+		values[n++] = psprintf("%d", config->keepalive_interval);
+	}
+	if (!has_keepalive && config->keepalive_count)
+	{
+		names[n] = "keepalives_count";
+		values[n++] = psprintf("%d", config->keepalive_count);
+	}
+	names[n] = "client_encoding";
+	values[n++] = GetDatabaseEncodingName();
+	names[n] = "fallback_application_name";
+	values[n++] = "plproxy";
+
+	pg = PQconnectStartParams(names, values, 0);
+	PQconninfoFree(options);
+	if (pg == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return pg;
+}
+
+/*
+ * Is an idle connection still good? A server that went away while we did not
+ * look has left its farewell or the end of the stream in the socket.
+ */
+static bool
+connection_is_alive(ProxyConn *conn)
+{
+	if (conn->doomed || (conn->expires_at && conn->expires_at <= GetCurrentTimestamp()))
+		return false;
+	if (!PQconsumeInput(conn->pg))
+		return false;
+	/* parses what has come, which hands farewells to notice_receive */
+	(void) PQisBusy(conn->pg);
+	return !conn->doomed && PQstatus(conn->pg) == CONNECTION_OK;
+}
+
+static void
+connection_close(ProxyConn *conn)
+{
+	plproxy_connection_notices(conn, false);
+	if (conn->wait_set)
+		FreeWaitEventSet(conn->wait_set);
+	PQfinish(conn->pg);
+	ReleaseExternalFD();
+	dlist_delete(&conn->node);
+	pfree(conn);
+}
+
+/*
+ * The backend ends: what still runs on partitions is of no use to anybody, and
+ * idle servers want to hear that we go.
+ */
+static void
+connection_close_all(int code, Datum arg)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EXIT_CANCEL_MS);
+
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+			if (conn->state == CONN_RUNNING)
+				(void) plproxy_connection_cancel(conn, give_up);
+			PQfinish(conn->pg);
+		}
+	}
+}
+
+/*
+ * Keep a notice. libpq calls this, so nothing here may throw an error. When
+ * memory is short a notice is lost.
+ */
+static void
+notice_receive(void *arg, const PGresult *result)
+{
+	ProxyConn  *conn = arg;
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	ProxyNotice *notice;
+	ProxyNotice **last;
+
+	if (conn->state == CONN_IDLE)
+	{
+		/* FATAL, or the warning of a crash: the server is going away */
+		if (severity == NULL || strcmp(severity, "FATAL") == 0 ||
+			(sqlstate && strncmp(sqlstate, "57P", 3) == 0))
+			conn->doomed = true;
+		return;
+	}
+
+	notice = calloc(1, sizeof(ProxyNotice));
+	if (notice == NULL)
+		return;
+	notice->level = notice_level(severity);
+	notice->sqlstate = sqlstate && strlen(sqlstate) == 5
+		? MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])
+		: ERRCODE_WARNING;
+	notice->message = notice_field(result, PG_DIAG_MESSAGE_PRIMARY);
+	notice->detail = notice_field(result, PG_DIAG_MESSAGE_DETAIL);
+	notice->hint = notice_field(result, PG_DIAG_MESSAGE_HINT);
+	notice->context = notice_field(result, PG_DIAG_CONTEXT);
+	if (notice->message == NULL)
+	{
+		notice_free(notice);
+		return;
+	}
+	for (last = &conn->notices; *last; last = &(*last)->next)
+		;
+	*last = notice;
+}
+
+static char *
+notice_field(const PGresult *result, int field)
+{
+	const char *value = PQresultErrorField(result, field);
+
+	return value ? strdup(value) : NULL;
+}
+
+static void
+notice_free(ProxyNotice *notice)
+{
+	free(notice->message);
+	free(notice->detail);
+	free(notice->hint);
+	free(notice->context);
+	free(notice);
+}
+
+static int
+notice_level(const char *severity)
+{
+	if (severity == NULL)
+		return NOTICE;
+	if (strcmp(severity, "WARNING") == 0)
+		return WARNING;
+	if (strcmp(severity, "INFO") == 0)
+		return INFO;
+	if (strcmp(severity, "DEBUG") == 0)
+		return DEBUG1;
+	return NOTICE;
+}
+
+static uint32
+key_hash(const void *key, Size keysize)
+{
+	const char *name = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) name, strlen(name));
+}
+
+static int
+key_match(const void *a, const void *b, Size keysize)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}

@@ -1,0 +1,106 @@
+/*
+ * error.c
+ *	  What a user reads when something fails.
+ *
+ * A partition's error keeps its SQLSTATE, message, detail, hint, context and the
+ * names of the table, column and constraint; context lines say which partition
+ * it came from and which function asked. Connect strings are never shown, since
+ * they may hold passwords: a partition is its number, host, port and database.
+ */
+#include "postgres.h"
+
+#include "plproxy.h"
+
+static int	result_sqlstate(const PGresult *result);
+static int	error_field(const PGresult *result, int field);
+
+/* errcontext callback: in which function are we? */
+void
+plproxy_error_function(void *arg)
+{
+	ProxyFunction *func = arg;
+
+	errcontext("PL/Proxy function %s", func->signature);
+}
+
+/* Throw the error that a partition returned. The result is cleared later. */
+void
+plproxy_error_remote(ProxyTask *task, PGresult *result)
+{
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+	const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+
+	/* libpq makes results of its own, without fields, when a connection breaks */
+	if (message == NULL)
+		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(task->conn->pg));
+
+	ereport(ERROR,
+			(errcode(result_sqlstate(result)),
+			 errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0,
+			 context ? errcontext("%s", context) : 0,
+			 plproxy_error_partition(task),
+			 error_field(result, PG_DIAG_SCHEMA_NAME),
+			 error_field(result, PG_DIAG_TABLE_NAME),
+			 error_field(result, PG_DIAG_COLUMN_NAME),
+			 error_field(result, PG_DIAG_DATATYPE_NAME),
+			 error_field(result, PG_DIAG_CONSTRAINT_NAME)));
+}
+
+/* Throw that a connection could not be made, or broke. */
+void
+plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message)
+{
+	char	   *detail = message && *message ? pchomp(message) : NULL;
+
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 sqlstate == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+			 ? errmsg("could not connect to partition %d", task->partition)
+			 : errmsg("lost the connection to partition %d", task->partition),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 plproxy_error_partition(task)));
+}
+
+/* Among the fields of an ereport: which partition it is about. */
+int
+plproxy_error_partition(ProxyTask *task)
+{
+	ProxyCluster *cluster = task->call->cluster;
+	PGconn	   *pg = task->conn ? task->conn->pg : NULL;
+	StringInfoData where;
+
+	initStringInfo(&where);
+	if (cluster->name)
+		appendStringInfo(&where, "partition %d of cluster \"%s\"", task->partition, cluster->name);
+	else
+		appendStringInfoString(&where, "partition of CONNECT");
+	if (pg && PQdb(pg))
+		appendStringInfo(&where, ", database \"%s\"", PQdb(pg));
+	if (pg && PQhost(pg))
+		appendStringInfo(&where, ", host \"%s\", port %s", PQhost(pg),
+						 PQport(pg) ? PQport(pg) : "?");
+	errcontext("%s", where.data);
+	return 0;
+}
+
+static int
+result_sqlstate(const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (state == NULL || strlen(state) != 5)
+		return ERRCODE_CONNECTION_FAILURE;
+	return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+}
+
+static int
+error_field(const PGresult *result, int field)
+{
+	const char *value = PQresultErrorField(result, field);
+
+	return value ? err_generic_string(field, value) : 0;
+}

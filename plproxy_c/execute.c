@@ -1,0 +1,523 @@
+/*
+ * execute.c
+ *	  Runs a call's query on its partitions, all at the same time.
+ *
+ * Each task's connection is a small state machine (ProxyConnState); the loop
+ * waits on all their sockets and the latch at once and moves on whatever is
+ * ready. Deadlines are points in time, looked at on each turn.
+ *
+ * When anything fails, here or on a partition, it is thrown at once, and
+ * plproxy_execute_abort cleans up on the way: it cancels what still runs, reads
+ * the answers away for a bounded time, and keeps every connection that is idle
+ * by then. Nothing is ever left half read.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "plproxy.h"
+
+/* How long a failed call waits for its partitions to be done with it. */
+#define DRAIN_MS 5000
+
+/* Sockets handled in one turn. */
+#define WAIT_EVENTS 16
+
+static void task_begin(ProxyTask *task);
+static void task_ask(ProxyTask *task);
+static void task_flush(ProxyTask *task);
+static void task_event(ProxyTask *task, uint32 events);
+static void task_read(ProxyTask *task, bool broken);
+static void task_take(ProxyTask *task, PGresult *result);
+static bool task_is_pending(const ProxyTask *task);
+static uint32 task_wanted(const ProxyTask *task);
+static void call_turn(ProxyCall *call);
+static int	call_wait(ProxyCall *call, long timeout, WaitEvent *events);
+static WaitEventSet *call_wait_set(ProxyCall *call);
+static WaitEventSet *conn_wait_set(ProxyTask *task);
+static WaitEventSet *wait_set_begin(int nsockets);
+static TimestampTz call_deadline(const ProxyCall *call);
+static void call_check_deadlines(ProxyCall *call);
+static void call_finish(ProxyCall *call);
+static void abort_begin(ProxyCall *call, TimestampTz give_up);
+static bool abort_drain(ProxyTask *task, bool broken);
+
+/*
+ * Run the call's query. Afterwards each task has its result, and the connections
+ * are free for others.
+ */
+void
+plproxy_execute(ProxyCall *call)
+{
+	int			query_timeout = call->cluster->config.query_timeout;
+
+	call->pending = call->ntasks;
+	if (query_timeout)
+		call->query_by = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 query_timeout * INT64CONST(1000));
+
+	for (int i = 0; i < call->ntasks; i++)
+		task_begin(&call->tasks[i]);
+	while (call->pending > 0)
+		call_turn(call);
+	call_finish(call);
+}
+
+/*
+ * The call has failed, and its error is being thrown: leave nothing behind.
+ * Throws no error itself. A second cancel request ends the waiting.
+ */
+void
+plproxy_execute_abort(ProxyCall *call)
+{
+	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
+
+	abort_begin(call, give_up);
+	while (call->pending > 0 && !QueryCancelPending && !ProcDiePending)
+	{
+		WaitEvent	events[WAIT_EVENTS];
+		long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
+		int			n;
+
+		if (timeout <= 0)
+			break;
+		n = call_wait(call, timeout, events);
+		for (int i = 0; i < n; i++)
+		{
+			ProxyConn  *conn = events[i].user_data;
+
+			if (conn == NULL)
+				ResetLatch(MyLatch);
+			else if (!task_is_pending(conn->task))
+				call->wait_stale = true;
+			else if (abort_drain(conn->task, !PQconsumeInput(conn->pg)))
+				call->pending--;
+		}
+	}
+	call_finish(call);
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		PQclear(call->tasks[i].result);
+		call->tasks[i].result = NULL;
+	}
+}
+
+/* The name of our waits in pg_stat_activity. */
+uint32
+plproxy_wait_event(void)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("PlProxyPartition");
+	return wait_event;
+}
+
+static void
+task_begin(ProxyTask *task)
+{
+	ProxyConn  *conn = plproxy_connection_acquire(task);
+
+	if (conn->state == CONN_CONNECTING)
+	{
+		/* what stands in the connect string is more special */
+		int			timeout = conn->connect_timeout
+			? conn->connect_timeout
+			: task->call->cluster->config.connect_timeout;
+
+		if (timeout)
+			task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at,
+														   timeout * INT64CONST(1000));
+	}
+	else
+		task_ask(task);
+}
+
+/* The connection is idle: send it what comes next. */
+static void
+task_ask(ProxyTask *task)
+{
+	ProxyConn  *conn = task->conn;
+	ProxyQuery *query = task->call->shape->query;
+	bool		sent;
+
+	if (!conn->settled)
+	{
+		char	   *settings = plproxy_connection_settings(conn);
+
+		if (settings)
+		{
+			conn->state = CONN_SETTING;
+			if (!PQsendQuery(conn->pg, settings))
+				plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(conn->pg));
+			task_flush(task);
+			return;
+		}
+		conn->settled = true;
+	}
+
+	conn->state = CONN_RUNNING;
+	sent = PQsendQueryParams(conn->pg, query->sql, query->nparams, NULL, task->values,
+							 NULL, NULL, 0);
+	if (!sent)
+		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(conn->pg));
+	task_flush(task);
+}
+
+static void
+task_flush(ProxyTask *task)
+{
+	int			rest = PQflush(task->conn->pg);
+
+	if (rest < 0)
+		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(task->conn->pg));
+	task->conn->unsent = rest > 0;
+}
+
+/* Something has happened on the task's socket. */
+static void
+task_event(ProxyTask *task, uint32 events)
+{
+	ProxyConn  *conn = task->conn;
+	bool		broken = false;
+	pgsocket	socket;
+
+	switch (conn->state)
+	{
+		case CONN_CONNECTING:
+			socket = PQsocket(conn->pg);
+			conn->poll = PQconnectPoll(conn->pg);
+			/* a new socket may even have got the same number */
+			if (PQsocket(conn->pg) != socket || PQstatus(conn->pg) == CONNECTION_STARTED)
+				task->call->wait_stale = true;
+			if (conn->poll == PGRES_POLLING_FAILED)
+				plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+										 PQerrorMessage(conn->pg));
+			if (conn->poll == PGRES_POLLING_OK)
+			{
+				/* or large parameters would block us in send() */
+				PQsetnonblocking(conn->pg, 1);
+				conn->state = CONN_IDLE;
+				task_ask(task);
+			}
+			break;
+		case CONN_SETTING:
+		case CONN_RUNNING:
+			if (events & WL_SOCKET_READABLE)
+				broken = !PQconsumeInput(conn->pg);
+			if (conn->unsent && !broken)
+				task_flush(task);
+			task_read(task, broken);
+			break;
+		default:
+			/* done already, so whatever this is concerns the next call */
+			task->call->wait_stale = true;
+			break;
+	}
+}
+
+/*
+ * Take the results that have arrived. A broken connection has an error to give,
+ * although it looks busy.
+ */
+static void
+task_read(ProxyTask *task, bool broken)
+{
+	ProxyConn  *conn = task->conn;
+
+	while (broken || !PQisBusy(conn->pg))
+	{
+		PGresult   *result = PQgetResult(conn->pg);
+
+		if (conn->notices)
+		{
+			/* reporting may throw, so nobody else could clear it */
+			if (result && task->result == NULL)
+				task->result = result;
+			plproxy_connection_notices(conn, true);
+			if (task->result == result)
+				task->result = NULL;
+		}
+		if (result)
+			task_take(task, result);
+		else if (conn->state == CONN_SETTING)
+		{
+			conn->state = CONN_IDLE;
+			conn->settled = true;
+			task_ask(task);
+			return;
+		}
+		else
+		{
+			conn->state = CONN_IDLE;
+			task->call->pending--;
+			return;
+		}
+	}
+	plproxy_connection_notices(conn, true);
+}
+
+/* A result is the answer, the word that settings were made, or an error. */
+static void
+task_take(ProxyTask *task, PGresult *result)
+{
+	ProxyConn  *conn = task->conn;
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status == PGRES_COMMAND_OK && conn->state == CONN_SETTING)
+	{
+		PQclear(result);
+		return;
+	}
+
+	PQclear(task->result);
+	task->result = result;
+	switch (status)
+	{
+		case PGRES_TUPLES_OK:
+			task->answered = true;
+			break;
+		case PGRES_FATAL_ERROR:
+			task->answered = true;
+			plproxy_error_remote(task, result);
+			break;
+		default:
+			/* COPY and the like: there is no way back but to hang up */
+			conn->state = CONN_BROKEN;
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("partition %d answered with %s instead of rows",
+							task->partition, PQresStatus(status)),
+					 plproxy_error_partition(task)));
+	}
+}
+
+static bool
+task_is_pending(const ProxyTask *task)
+{
+	return task->conn && (task->conn->state == CONN_CONNECTING ||
+						  task->conn->state == CONN_SETTING ||
+						  task->conn->state == CONN_RUNNING);
+}
+
+/* What the task's socket should be waited for. */
+static uint32
+task_wanted(const ProxyTask *task)
+{
+	const ProxyConn *conn = task->conn;
+
+	if (conn->state == CONN_CONNECTING)
+		return conn->poll == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+	return WL_SOCKET_READABLE | (conn->unsent ? WL_SOCKET_WRITEABLE : 0);
+}
+
+/* Wait until something happens, and deal with it. */
+static void
+call_turn(ProxyCall *call)
+{
+	WaitEvent	events[WAIT_EVENTS];
+	TimestampTz deadline = call_deadline(call);
+	long		timeout = -1;
+	int			n;
+
+	if (deadline)
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	n = call_wait(call, timeout, events);
+	for (int i = 0; i < n; i++)
+	{
+		ProxyConn  *conn = events[i].user_data;
+
+		if (conn)
+			task_event(conn->task, events[i].events);
+		else
+			ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (deadline)
+		call_check_deadlines(call);
+}
+
+static int
+call_wait(ProxyCall *call, long timeout, WaitEvent *events)
+{
+	return WaitEventSetWait(call_wait_set(call), timeout, events, WAIT_EVENTS,
+							plproxy_wait_event());
+}
+
+/*
+ * The set to wait on. Members cannot leave a set, so it is built anew when one
+ * must: when libpq takes another socket while connecting, or when one that is
+ * done makes itself heard. A call that runs on one connection uses the set that
+ * the connection keeps.
+ */
+static WaitEventSet *
+call_wait_set(ProxyCall *call)
+{
+	if (call->ntasks == 1 && call->tasks[0].conn->state != CONN_CONNECTING)
+		return conn_wait_set(&call->tasks[0]);
+
+	if (call->wait_set && call->wait_stale)
+	{
+		FreeWaitEventSet(call->wait_set);
+		call->wait_set = NULL;
+	}
+	if (call->wait_set == NULL)
+	{
+		call->wait_set = wait_set_begin(call->ntasks);
+		call->wait_stale = false;
+		for (int i = 0; i < call->ntasks; i++)
+		{
+			ProxyTask  *task = &call->tasks[i];
+
+			if (!task_is_pending(task))
+				continue;
+			task->wait_events = task_wanted(task);
+			task->wait_pos = AddWaitEventToSet(call->wait_set, task->wait_events,
+											   PQsocket(task->conn->pg), NULL, task->conn);
+		}
+		return call->wait_set;
+	}
+
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		if (!task_is_pending(task) || task->wait_events == task_wanted(task))
+			continue;
+		task->wait_events = task_wanted(task);
+		ModifyWaitEvent(call->wait_set, task->wait_pos, task->wait_events, NULL);
+	}
+	return call->wait_set;
+}
+
+static WaitEventSet *
+conn_wait_set(ProxyTask *task)
+{
+	ProxyConn  *conn = task->conn;
+	uint32		wanted = task_wanted(task);
+
+	if (conn->wait_set == NULL)
+	{
+		conn->wait_set = wait_set_begin(1);
+		conn->wait_pos = AddWaitEventToSet(conn->wait_set, wanted, PQsocket(conn->pg), NULL, conn);
+	}
+	else if (conn->wait_events != wanted)
+		ModifyWaitEvent(conn->wait_set, conn->wait_pos, wanted, NULL);
+	conn->wait_events = wanted;
+	return conn->wait_set;
+}
+
+/* A set with the latch and the postmaster, and room for some sockets. */
+static WaitEventSet *
+wait_set_begin(int nsockets)
+{
+	WaitEventSet *set = CreateWaitEventSet(NULL, nsockets + 2);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	return set;
+}
+
+/* The next point in time at which to look at the clock, or 0. */
+static TimestampTz
+call_deadline(const ProxyCall *call)
+{
+	TimestampTz deadline = call->query_by;
+
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		const ProxyTask *task = &call->tasks[i];
+
+		if (task->conn->state == CONN_CONNECTING && task->connect_by &&
+			(deadline == 0 || task->connect_by < deadline))
+			deadline = task->connect_by;
+	}
+	return deadline;
+}
+
+static void
+call_check_deadlines(ProxyCall *call)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		if (!task_is_pending(task))
+			continue;
+		if (task->conn->state == CONN_CONNECTING && task->connect_by && task->connect_by <= now)
+			plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+									 "connect_timeout has passed");
+		if (call->query_by && call->query_by <= now)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling remote query due to query_timeout"),
+					 errdetail("Partition %d has not answered within %d s.",
+							   task->partition, call->cluster->config.query_timeout),
+					 plproxy_error_partition(task)));
+	}
+}
+
+/* Give back what the call holds but its results. */
+static void
+call_finish(ProxyCall *call)
+{
+	if (call->wait_set)
+		FreeWaitEventSet(call->wait_set);
+	call->wait_set = NULL;
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		if (call->tasks[i].conn)
+			plproxy_connection_release(call->tasks[i].conn);
+	}
+}
+
+/* Cancel what runs, and find out how many connections must be drained. */
+static void
+abort_begin(ProxyCall *call, TimestampTz give_up)
+{
+	call->pending = 0;
+	call->wait_stale = true;
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+		ProxyConn  *conn = task->conn;
+
+		if (!task_is_pending(task))
+			continue;
+		if (conn->state == CONN_CONNECTING || conn->unsent || PQstatus(conn->pg) == CONNECTION_BAD)
+			conn->state = CONN_BROKEN;
+		else if (!task->answered && !plproxy_connection_cancel(conn, give_up))
+			conn->state = CONN_BROKEN;
+		else if (!abort_drain(task, false))
+			call->pending++;
+	}
+}
+
+/* Read away what has come; true when that was all, or the connection broke. */
+static bool
+abort_drain(ProxyTask *task, bool broken)
+{
+	ProxyConn  *conn = task->conn;
+
+	while (broken || !PQisBusy(conn->pg))
+	{
+		PGresult   *result = PQgetResult(conn->pg);
+		ExecStatusType status = PQresultStatus(result);
+
+		if (result == NULL)
+		{
+			conn->state = PQstatus(conn->pg) == CONNECTION_OK ? CONN_IDLE : CONN_BROKEN;
+			return true;
+		}
+		PQclear(result);
+		if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
+		{
+			conn->state = CONN_BROKEN;
+			return true;
+		}
+	}
+	return false;
+}

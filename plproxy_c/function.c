@@ -1,0 +1,355 @@
+/*
+ * function.c
+ *	  Compiled functions and their cache.
+ *
+ * The cache is per backend and keyed by OID. A changed pg_proc row, a changed
+ * pg_type row that the function names, or a changed row type that it returns
+ * make a new ProxyFunction; calls that still run on the old one hold it by
+ * use_count. Each has a context of its own under "PL/Proxy functions"; while
+ * being compiled it hangs below the caller's, so an error frees it.
+ *
+ * Invalidation callbacks only mark. The next use looks at the catalogs.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "plproxy.h"
+
+typedef struct FunctionEntry
+{
+	Oid			oid;			/* hash key, must be first */
+	uint32		hash;			/* pg_proc syscache hash of "oid" */
+	ProxyFunction *func;		/* NULL when it did not compile */
+} FunctionEntry;
+
+static ProxyFunction *function_compile(Oid oid, HeapTuple tuple);
+static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
+static void function_add_type(ProxyFunction *func, Oid type);
+static char *function_signature(ProxyFunction *func, Form_pg_proc form);
+static bool function_is_current(ProxyFunction *func, HeapTuple tuple);
+static uint64 function_rowtype_id(Oid rowtype);
+static void function_forget(FunctionEntry *entry);
+static void function_changed(Datum arg, int cacheid, uint32 hash);
+
+static MemoryContext functions_cxt;
+static HTAB *functions;
+
+void
+plproxy_function_init(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FunctionEntry)};
+
+	functions_cxt = AllocSetContextCreate(TopMemoryContext, "PL/Proxy functions",
+										  ALLOCSET_SMALL_SIZES);
+	ctl.hcxt = functions_cxt;
+	functions = hash_create("PL/Proxy function cache", 128, &ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, function_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, function_changed, (Datum) 0);
+}
+
+/*
+ * Get the compiled function for one call; plproxy_function_release ends it.
+ */
+ProxyFunction *
+plproxy_function_get(Oid oid)
+{
+	FunctionEntry *entry;
+	bool		found;
+
+	entry = hash_search(functions, &oid, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->func = NULL;
+		entry->hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(oid));
+	}
+
+	if (entry->func == NULL || entry->func->stale ||
+		entry->func->rowtype_id != function_rowtype_id(entry->func->rowtype))
+	{
+		HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for function %u", oid);
+		if (entry->func && function_is_current(entry->func, tuple))
+			entry->func->stale = false;
+		else
+		{
+			ProxyFunction *func;
+
+			function_forget(entry);
+			func = function_compile(oid, tuple);
+			MemoryContextSetParent(func->cxt, functions_cxt);
+			entry->func = func;
+			func->use_count = 1;
+		}
+		ReleaseSysCache(tuple);
+	}
+
+	entry->func->use_count++;
+	return entry->func;
+}
+
+void
+plproxy_function_release(ProxyFunction *func)
+{
+	if (--func->use_count > 0)
+		return;
+	plproxy_query_free_plan(func->map_query);
+	plproxy_query_free_plan(func->run_query);
+	MemoryContextDelete(func->cxt);
+}
+
+/* Compile for the validator: all that is wrong with it is an error. */
+void
+plproxy_function_check(Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	ProxyFunction *func;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", oid);
+	func = function_compile(oid, tuple);
+	MemoryContextDelete(func->cxt);
+	ReleaseSysCache(tuple);
+}
+
+/*
+ * Find the argument that "ident" names: $n, or a name, whose case only counts
+ * when it is quoted. Returns its index, or -1 if it names none; a $n beyond the
+ * arguments is an error.
+ */
+int
+plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len)
+{
+	char	   *name;
+
+	if (ident[0] == '$')
+	{
+		int64		number = len < 12 ? strtol(ident + 1, NULL, 10) : 0;
+
+		if (number < 1 || number > func->nargs)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_PARAMETER),
+					 errmsg("there is no parameter %.*s", len, ident),
+					 errdetail_plural("The function has %d input argument.",
+									  "The function has %d input arguments.",
+									  func->nargs, func->nargs)));
+		return number - 1;
+	}
+
+	if (ident[0] == '"')
+	{
+		/* "" stands for one quote in a name; such names are not looked for */
+		name = pnstrdup(ident + 1, len - 2);
+		for (int i = 0; i < func->nargs; i++)
+		{
+			if (func->args[i].name && strcmp(func->args[i].name, name) == 0)
+				return i;
+		}
+		return -1;
+	}
+
+	name = pnstrdup(ident, len);
+	for (int i = 0; i < func->nargs; i++)
+	{
+		if (func->args[i].name && pg_strcasecmp(func->args[i].name, name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Compile. The result hangs below CurrentMemoryContext and nobody uses it yet.
+ */
+static ProxyFunction *
+function_compile(Oid oid, HeapTuple tuple)
+{
+	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+	ErrorContextCallback callback;
+	MemoryContext cxt,
+				old;
+	ProxyFunction *func;
+	Datum		body;
+	bool		isnull;
+
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy function",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	func = palloc0(sizeof(ProxyFunction));
+	func->oid = oid;
+	func->cxt = cxt;
+	func->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	func->tid = tuple->t_self;
+	func->returns_set = form->proretset;
+	func->remote_name = quote_qualified_identifier(get_namespace_name(form->pronamespace),
+												   NameStr(form->proname));
+	func->signature = function_signature(func, form);
+	MemoryContextSetIdentifier(cxt, func->signature);
+
+	callback.callback = plproxy_error_function;
+	callback.arg = func;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	if (form->provolatile != PROVOLATILE_VOLATILE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("PL/Proxy functions must be volatile")));
+	if (OidIsValid(form->provariadic))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("PL/Proxy functions cannot be variadic"),
+				 errhint("Declare the last argument as an array.")));
+
+	function_compile_args(func, tuple);
+
+	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	if (isnull)
+		elog(ERROR, "null prosrc for function %u", oid);
+	plproxy_parser_run(func, TextDatumGetCString(body));
+
+	func->shape = plproxy_result_shape(func, NULL);
+	if (func->shape)
+	{
+		Oid			rettype = form->prorettype;
+
+		function_add_type(func, rettype);
+		if (get_typtype(rettype) == TYPTYPE_DOMAIN)
+			rettype = getBaseType(rettype);
+		if (func->shape->composite && rettype != RECORDOID)
+		{
+			func->rowtype = rettype;
+			func->rowtype_id = function_rowtype_id(rettype);
+		}
+		for (int i = 0; i < func->shape->desc->natts; i++)
+			function_add_type(func, func->shape->columns[i].oid);
+	}
+
+	error_context_stack = callback.previous;
+	MemoryContextSwitchTo(old);
+	return func;
+}
+
+/* Fill in the IN and INOUT arguments. */
+static void
+function_compile_args(ProxyFunction *func, HeapTuple tuple)
+{
+	Oid		   *types;
+	char	  **names;
+	char	   *modes;
+	int			total = get_func_arg_info(tuple, &types, &names, &modes);
+
+	func->args = palloc0(sizeof(ProxyArg) * Max(total, 1));
+	for (int i = 0; i < total; i++)
+	{
+		ProxyArg   *arg;
+
+		if (modes && modes[i] != PROARGMODE_IN && modes[i] != PROARGMODE_INOUT)
+			continue;
+		arg = &func->args[func->nargs++];
+		if (names && names[i] && names[i][0])
+			arg->name = names[i];
+		plproxy_type_init(&arg->type, types[i], -1, false, func->cxt);
+		function_add_type(func, types[i]);
+	}
+}
+
+/* Remember that the function must be looked at again when the type changes. */
+static void
+function_add_type(ProxyFunction *func, Oid type)
+{
+	if (!OidIsValid(type) || type < FirstNormalObjectId)
+		return;
+	if (func->type_hashes == NULL)
+		func->type_hashes = palloc(sizeof(uint32));
+	else
+		func->type_hashes = repalloc(func->type_hashes, sizeof(uint32) * (func->ntypes + 1));
+	func->type_hashes[func->ntypes++] =
+		GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(type));
+}
+
+static char *
+function_signature(ProxyFunction *func, Form_pg_proc form)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s(", func->remote_name);
+	for (int i = 0; i < form->pronargs; i++)
+		appendStringInfo(&buf, "%s%s", i ? ", " : "",
+						 format_type_be(form->proargtypes.values[i]));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/*
+ * Is the function still what the catalogs say? When only types have changed,
+ * this cannot tell what did, so it says no.
+ */
+static bool
+function_is_current(ProxyFunction *func, HeapTuple tuple)
+{
+	return func->stale && func->ntypes == 0 &&
+		func->xmin == HeapTupleHeaderGetRawXmin(tuple->t_data) &&
+		ItemPointerEquals(&func->tid, &tuple->t_self);
+}
+
+/* Changes whenever the columns of the row type do. 0 for InvalidOid. */
+static uint64
+function_rowtype_id(Oid rowtype)
+{
+	if (!OidIsValid(rowtype))
+		return 0;
+	return lookup_type_cache(rowtype, TYPECACHE_TUPDESC)->tupDesc_identifier;
+}
+
+static void
+function_forget(FunctionEntry *entry)
+{
+	ProxyFunction *func = entry->func;
+
+	entry->func = NULL;
+	if (func)
+		plproxy_function_release(func);
+}
+
+/* Syscache callback of pg_proc, pg_type, pg_namespace; hash 0: everything. */
+static void
+function_changed(Datum arg, int cacheid, uint32 hash)
+{
+	HASH_SEQ_STATUS seq;
+	FunctionEntry *entry;
+
+	hash_seq_init(&seq, functions);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		ProxyFunction *func = entry->func;
+
+		if (func == NULL || func->stale)
+			continue;
+		if (hash == 0 || (cacheid == PROCOID && entry->hash == hash))
+			func->stale = true;
+		if (cacheid == NAMESPACEOID)
+		{
+			/* schema names are in the queries, but not in the pg_proc row */
+			ItemPointerSetInvalid(&func->tid);
+			func->stale = true;
+		}
+		for (int i = 0; cacheid == TYPEOID && i < func->ntypes; i++)
+		{
+			if (func->type_hashes[i] == hash)
+				func->stale = true;
+		}
+	}
+}

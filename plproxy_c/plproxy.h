@@ -1,0 +1,343 @@
+/*
+ * plproxy.h
+ *	  The map of the language handler: its structs, and its functions grouped
+ *	  by the file that defines them.
+ *
+ * Three kinds of things live three different lives:
+ *
+ *	- ProxyFunction and ProxyCluster are compiled once per backend, never
+ *	  changed afterwards, and replaced as a whole when what they were made from
+ *	  changes. use_count keeps a replaced one alive for the calls that run on it.
+ *	- ProxyCall and its ProxyTasks are one call. Everything that a call learns
+ *	  or waits for is in them, so calls nest and interleave as they like.
+ *	- ProxyConn is one libpq connection. Between calls it lies in its pool; a
+ *	  call owns it from acquire to release and no other call touches it.
+ */
+#ifndef PLPROXY_H
+#define PLPROXY_H
+
+#include "pg_compat.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "storage/itemptr.h"
+#include "storage/latch.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include <libpq-fe.h>
+
+/*
+ * A type as far as values cross the wire in text. "typmod" is -1 unless the
+ * type is that of a result column.
+ */
+typedef struct ProxyType
+{
+	Oid			oid;
+	int32		typmod;
+	char	   *name;			/* as a remote server reads it, no typmod */
+	Oid			ioparam;		/* second argument of "input" */
+	FmgrInfo	input;
+	FmgrInfo	output;
+} ProxyType;
+
+/* One IN or INOUT argument. */
+typedef struct ProxyArg
+{
+	char	   *name;			/* NULL when it has none */
+	ProxyType	type;
+	bool		split;			/* named by SPLIT, so an array */
+	ProxyType	element;		/* valid when split */
+} ProxyArg;
+
+/*
+ * SQL text with argument references. A remote query is sent to partitions; a
+ * local one is run through SPI, and "plan" is made when it first runs.
+ */
+typedef struct ProxyQuery
+{
+	char	   *sql;
+	int			nparams;
+	int		   *params;			/* argument behind each $n, from 0 */
+	SPIPlanPtr	plan;			/* local only, NULL before the first run */
+} ProxyQuery;
+
+/*
+ * What a function returns. The shape of a function declared to return "record"
+ * depends on the calling query and belongs to the call; any other belongs to
+ * its function.
+ */
+typedef struct ProxyShape
+{
+	bool		composite;		/* else one value, column 0 of "desc" */
+	TupleDesc	desc;
+	int			ncolumns;		/* columns of "desc" that are not dropped */
+	ProxyType  *columns;		/* one per attribute; oid invalid if dropped */
+	Oid			domain;			/* domain over the row type, or InvalidOid */
+	ProxyQuery *query;			/* what is sent to partitions */
+} ProxyShape;
+
+typedef enum
+{
+	MAP_CLUSTER,				/* CLUSTER 'name' or function */
+	MAP_CONNECT					/* CONNECT 'string', argument or function */
+} ProxyMapKind;
+
+typedef enum
+{
+	RUN_ANY,					/* one partition at random */
+	RUN_ALL,					/* every partition */
+	RUN_NUMBER,					/* the partition "run_number" */
+	RUN_ARGUMENT,				/* hash is the argument "run_number" */
+	RUN_QUERY					/* hashes are the rows of "run_query" */
+} ProxyRunKind;
+
+/* A compiled function. Immutable but for use_count, stale and lazy plans. */
+typedef struct ProxyFunction
+{
+	Oid			oid;
+	MemoryContext cxt;			/* holds this struct and all below */
+	int			use_count;		/* calls that run on it, plus the cache */
+	bool		stale;			/* must be checked against the catalogs */
+
+	/* what it was compiled from */
+	TransactionId xmin;			/* of the pg_proc row */
+	ItemPointerData tid;
+	int			ntypes;
+	uint32	   *type_hashes;	/* pg_type syscache hashes it depends on */
+	Oid			rowtype;		/* named row type it returns, or InvalidOid */
+	uint64		rowtype_id;		/* tupDesc_identifier of "rowtype" */
+
+	char	   *signature;		/* schema.name(types), for messages */
+	char	   *remote_name;	/* "schema"."name", quoted as needed */
+	bool		returns_set;
+	int			nargs;
+	ProxyArg   *args;
+
+	/* the body */
+	ProxyMapKind map;
+	char	   *map_name;		/* cluster or connect string, or NULL */
+	int			map_arg;		/* argument that holds it, or -1 */
+	ProxyQuery *map_query;		/* query that gives it, or NULL */
+	ProxyRunKind run;
+	int			run_number;
+	ProxyQuery *run_query;
+	bool		split;			/* some argument is split */
+	char	   *target;			/* TARGET, or NULL */
+	ProxyQuery *select;			/* SELECT, or NULL */
+
+	ProxyShape *shape;			/* NULL when each call decides */
+} ProxyFunction;
+
+/* Settings of a cluster; times are seconds, 0 means none. */
+typedef struct ProxyConfig
+{
+	int			connection_lifetime;
+	int			query_timeout;
+	int			connect_timeout;
+	int			keepalive_idle;
+	int			keepalive_interval;
+	int			keepalive_count;
+	int			modular_mapping;
+	bool		session_user;	/* connect as session_user, not current_user */
+} ProxyConfig;
+
+typedef struct ProxyPartition
+{
+	char	   *connstr;
+	int			first;			/* lowest partition with the same connstr */
+} ProxyPartition;
+
+/* A cluster as it was when loaded. Immutable but for use_count and stale. */
+typedef struct ProxyCluster
+{
+	char	   *name;			/* NULL for CONNECT */
+	MemoryContext cxt;
+	int			use_count;		/* calls that run on it, plus the cache */
+	bool		stale;			/* server: load again before the next use */
+	Oid			server;			/* foreign server, or InvalidOid */
+	int32		version;		/* of get_cluster_version() */
+	ProxyConfig config;
+	int			npartitions;
+	ProxyPartition *partitions;
+} ProxyCluster;
+
+/* As whom a call connects. */
+typedef struct ProxyLogin
+{
+	Oid			role;
+	const char *user;			/* used unless the connect string has one */
+	const char *password;		/* NULL when no mapping gives one */
+} ProxyLogin;
+
+typedef enum
+{
+	CONN_CONNECTING,			/* PQconnectPoll says what to wait for */
+	CONN_IDLE,					/* nothing asked, nothing outstanding */
+	CONN_SETTING,				/* session settings were sent */
+	CONN_RUNNING,				/* a call's query was sent */
+	CONN_BROKEN					/* only fit to be closed */
+} ProxyConnState;
+
+/* One libpq connection. */
+typedef struct ProxyConn
+{
+	dlist_node	node;			/* in its pool */
+	struct ProxyPool *pool;
+	PGconn	   *pg;
+	ProxyConnState state;
+	PostgresPollingStatusType poll; /* while CONN_CONNECTING */
+	bool		unsent;			/* libpq still holds bytes to send */
+	bool		settled;		/* our settings were sent and accepted */
+	bool		doomed;			/* close it when its call is done */
+	int			connect_timeout;	/* seconds from the connect string, or 0 */
+	TimestampTz connected_at;
+	TimestampTz expires_at;		/* 0: lives as long as the backend */
+	struct ProxyTask *task;		/* who owns it, NULL in the pool */
+
+	WaitEventSet *wait_set;		/* latch and this socket; NULL until needed */
+	int			wait_pos;		/* of the socket in it */
+	uint32		wait_events;	/* what it waits for there */
+
+	struct ProxyNotice *notices;	/* malloced, oldest first */
+} ProxyConn;
+
+/* One partition's part in a call. */
+typedef struct ProxyTask
+{
+	struct ProxyCall *call;
+	int			partition;
+	const char **values;		/* parameters in text, as the query wants them */
+	int			nelements;		/* SPLIT: how many elements it got */
+	int		   *elements;		/* SPLIT: which ones, as array indexes from 0 */
+	ProxyConn  *conn;			/* NULL when it has none (any more) */
+	int			wait_pos;		/* in the call's wait_set, valid while pending */
+	uint32		wait_events;	/* what that waits for */
+	TimestampTz connect_by;		/* 0: no limit */
+	bool		answered;		/* the result or the error has arrived */
+	PGresult   *result;			/* ours to clear */
+} ProxyTask;
+
+/* One call of a function. Lives in "cxt", never outlives the handler's frame. */
+typedef struct ProxyCall
+{
+	ProxyFunction *func;
+	FunctionCallInfo fcinfo;
+	MemoryContext cxt;
+	MemoryContext caller_cxt;	/* where the result goes */
+	ProxyShape *shape;
+	Datum	   *args;			/* func->nargs values */
+	bool	   *nulls;
+	ProxyCluster *cluster;		/* pinned */
+	ProxyLogin	login;
+	int			ntasks;
+	ProxyTask  *tasks;			/* in the order the partitions were chosen */
+	int		   *task_of;		/* partition -> index in "tasks", or -1 */
+	int			pending;		/* tasks not finished */
+	TimestampTz query_by;		/* 0: no limit */
+	WaitEventSet *wait_set;		/* over all pending tasks, or NULL */
+	bool		wait_stale;		/* it must be built anew */
+} ProxyCall;
+
+/* handler.c */
+extern PGDLLEXPORT Datum plproxy_call_handler(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_validator(PG_FUNCTION_ARGS);
+
+/* function.c */
+extern void plproxy_function_init(void);
+extern ProxyFunction *plproxy_function_get(Oid oid);
+extern void plproxy_function_release(ProxyFunction *func);
+extern void plproxy_function_check(Oid oid);
+extern int	plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len);
+
+/* scanner.c */
+typedef enum
+{
+	TOKEN_END,
+	TOKEN_SEMICOLON,
+	TOKEN_COMMA,
+	TOKEN_NUMBER,
+	TOKEN_STRING,				/* "text" holds the unquoted string */
+	TOKEN_IDENT,				/* "text" holds the dotted chain */
+	TOKEN_KEYWORD				/* an identifier that starts a statement */
+} ProxyTokenKind;
+
+typedef struct ProxyScanner
+{
+	ProxyFunction *func;
+	const char *pos;
+	int			pos_line;
+	int			line;			/* of the last token */
+	ProxyTokenKind kind;		/* of the last token */
+	StringInfoData text;		/* of the last token */
+} ProxyScanner;
+
+typedef struct ProxyQueryBuilder ProxyQueryBuilder;
+
+extern void plproxy_scanner_begin(ProxyScanner *scanner, ProxyFunction *func, const char *body);
+extern ProxyTokenKind plproxy_scanner_next(ProxyScanner *scanner);
+extern bool plproxy_scanner_is(ProxyScanner *scanner, const char *keyword);
+extern bool plproxy_scanner_at_call(ProxyScanner *scanner);
+extern void plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder);
+extern void plproxy_scanner_error(ProxyScanner *scanner) pg_attribute_noreturn();
+
+/* parser.c */
+extern void plproxy_parser_run(ProxyFunction *func, const char *body);
+
+/* query.c */
+extern ProxyQueryBuilder *plproxy_query_begin(ProxyFunction *func, bool local);
+extern void plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len);
+extern void plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len);
+extern ProxyQuery *plproxy_query_finish(ProxyQueryBuilder *builder);
+extern ProxyQuery *plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic);
+extern void plproxy_query_run(ProxyQuery *query, ProxyCall *call, const Datum *args, const bool *nulls);
+extern void plproxy_query_free_plan(ProxyQuery *query);
+
+/* type.c */
+extern void plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryContext cxt);
+extern char *plproxy_type_name(Oid oid);
+extern bool plproxy_type_is_string(Oid oid);
+extern int	plproxy_type_begin_output(void);
+extern void plproxy_type_end_output(int nestlevel);
+
+/* cluster.c */
+extern void plproxy_cluster_init(void);
+extern ProxyCluster *plproxy_cluster_get(const char *name);
+extern ProxyCluster *plproxy_cluster_connect(const char *connstr);
+extern void plproxy_cluster_release(ProxyCluster *cluster);
+extern void plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login);
+extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
+extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
+
+/* connection.c */
+extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
+extern void plproxy_connection_release(ProxyConn *conn);
+extern void plproxy_connection_discard(const char *connstr);
+extern void plproxy_connection_sweep(void);
+extern bool plproxy_connection_cancel(ProxyConn *conn, TimestampTz give_up);
+extern char *plproxy_connection_settings(ProxyConn *conn);
+extern void plproxy_connection_notices(ProxyConn *conn, bool report);
+
+/* call.c */
+extern Datum plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo);
+
+/* execute.c */
+extern void plproxy_execute(ProxyCall *call);
+extern void plproxy_execute_abort(ProxyCall *call);
+extern uint32 plproxy_wait_event(void);
+
+/* result.c */
+extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
+extern Datum plproxy_result_return(ProxyCall *call);
+
+/* error.c */
+extern void plproxy_error_function(void *func);
+extern void plproxy_error_remote(ProxyTask *task, PGresult *result) pg_attribute_noreturn();
+extern void plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message) pg_attribute_noreturn();
+extern int	plproxy_error_partition(ProxyTask *task);
+
+#endif							/* PLPROXY_H */

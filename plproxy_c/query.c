@@ -1,0 +1,216 @@
+/*
+ * query.c
+ *	  Builds the SQL of remote queries and local fragments; runs the local ones.
+ *
+ * In a remote query an argument becomes ($n::type), since values are sent as
+ * text of no known type; in a local one it is $n with its declared type. An
+ * argument used twice is one parameter.
+ *
+ * Queries live in the context they were begun in. A kept SPI plan lives until
+ * plproxy_query_free_plan.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/plancache.h"
+
+#include "plproxy.h"
+
+struct ProxyQueryBuilder
+{
+	ProxyFunction *func;
+	bool		local;
+	StringInfoData sql;
+	int			nparams;
+	int		   *params;			/* room for one per argument */
+};
+
+static void query_add_arg(ProxyQueryBuilder *builder, int arg);
+static void query_prepare(ProxyQuery *query, ProxyFunction *func);
+static SPIPlanPtr query_prepare_form(ProxyQuery *query, const char *form, Oid *types);
+
+ProxyQueryBuilder *
+plproxy_query_begin(ProxyFunction *func, bool local)
+{
+	ProxyQueryBuilder *builder = palloc0(sizeof(ProxyQueryBuilder));
+
+	builder->func = func;
+	builder->local = local;
+	builder->params = palloc(sizeof(int) * Max(func->nargs, 1));
+	initStringInfo(&builder->sql);
+	return builder;
+}
+
+void
+plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len)
+{
+	appendBinaryStringInfo(&builder->sql, text, len);
+}
+
+/* Add a word or $n, which may be an argument. */
+void
+plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len)
+{
+	int			arg = plproxy_function_arg_lookup(builder->func, word, len);
+
+	if (arg < 0)
+		plproxy_query_add(builder, word, len);
+	else
+		query_add_arg(builder, arg);
+}
+
+ProxyQuery *
+plproxy_query_finish(ProxyQueryBuilder *builder)
+{
+	ProxyQuery *query = palloc0(sizeof(ProxyQuery));
+
+	query->sql = builder->sql.data;
+	query->nparams = builder->nparams;
+	query->params = builder->params;
+	pfree(builder);
+	return query;
+}
+
+/*
+ * The query of a function without SELECT: call the function of the same name,
+ * or the TARGET, with all arguments in order. "dynamic" spells out the columns
+ * for a function that returns just "record".
+ */
+ProxyQuery *
+plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic)
+{
+	ProxyQueryBuilder *builder = plproxy_query_begin(func, false);
+	StringInfo	sql = &builder->sql;
+	const char *separator = "";
+
+	appendStringInfoString(sql, "select ");
+	if (!shape->composite)
+		appendStringInfo(sql, "r::%s", shape->columns[0].name);
+	for (int i = 0; shape->composite && i < shape->desc->natts; i++)
+	{
+		if (!OidIsValid(shape->columns[i].oid))
+			continue;
+		appendStringInfo(sql, "%s%s::%s", separator,
+						 quote_identifier(NameStr(TupleDescAttr(shape->desc, i)->attname)),
+						 shape->columns[i].name);
+		separator = ", ";
+	}
+
+	appendStringInfo(sql, " from %s(", func->target ? func->target : func->remote_name);
+	for (int i = 0; i < func->nargs; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(sql, ", ");
+		query_add_arg(builder, i);
+	}
+	appendStringInfoString(sql, shape->composite && !dynamic ? ")" : ") r");
+
+	if (dynamic)
+	{
+		separator = "(";
+		for (int i = 0; i < shape->desc->natts; i++)
+		{
+			appendStringInfo(sql, "%s%s %s", separator,
+							 quote_identifier(NameStr(TupleDescAttr(shape->desc, i)->attname)),
+							 shape->columns[i].name);
+			separator = ", ";
+		}
+		appendStringInfoChar(sql, ')');
+	}
+	return plproxy_query_finish(builder);
+}
+
+/*
+ * Run a local query; the caller is connected to SPI and finds the rows in
+ * SPI_tuptable. It sees the snapshot of the calling query and may not write by
+ * itself (volatile functions that it calls may).
+ */
+void
+plproxy_query_run(ProxyQuery *query, ProxyCall *call, const Datum *args, const bool *nulls)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(query->nparams, 1));
+	char	   *flags = palloc(Max(query->nparams, 1));
+	int			code;
+
+	if (query->plan == NULL)
+		query_prepare(query, call->func);
+
+	for (int i = 0; i < query->nparams; i++)
+	{
+		values[i] = args[query->params[i]];
+		flags[i] = nulls[query->params[i]] ? 'n' : ' ';
+	}
+	code = SPI_execute_plan(query->plan, values, flags, true, 0);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_plan of \"%s\" failed: %s", query->sql,
+			 SPI_result_code_string(code));
+}
+
+void
+plproxy_query_free_plan(ProxyQuery *query)
+{
+	if (query && query->plan)
+		SPI_freeplan(query->plan);
+}
+
+static void
+query_add_arg(ProxyQueryBuilder *builder, int arg)
+{
+	int			param;
+
+	for (param = 0; param < builder->nparams; param++)
+	{
+		if (builder->params[param] == arg)
+			break;
+	}
+	if (param == builder->nparams)
+		builder->params[builder->nparams++] = arg;
+
+	if (builder->local)
+		appendStringInfo(&builder->sql, "$%d", param + 1);
+	else
+		appendStringInfo(&builder->sql, "($%d::%s)", param + 1,
+						 builder->func->args[arg].type.name);
+}
+
+/*
+ * Prepare a fragment like "f($1)" or "f($1) & 3". A function with several
+ * columns is asked for them one by one, so that the first can be taken.
+ */
+static void
+query_prepare(ProxyQuery *query, ProxyFunction *func)
+{
+	Oid		   *types = palloc(sizeof(Oid) * Max(query->nparams, 1));
+	SPIPlanPtr	plan;
+	CachedPlanSource *source;
+
+	for (int i = 0; i < query->nparams; i++)
+	{
+		ProxyArg   *arg = &func->args[query->params[i]];
+
+		types[i] = arg->split ? arg->element.oid : arg->type.oid;
+	}
+
+	plan = query_prepare_form(query, "select %s", types);
+	source = linitial(SPI_plan_get_plan_sources(plan));
+	if (source->resultDesc && source->resultDesc->natts == 1 &&
+		type_is_rowtype(TupleDescAttr(source->resultDesc, 0)->atttypid))
+		plan = query_prepare_form(query, "select * from %s", types);
+
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	query->plan = plan;
+}
+
+static SPIPlanPtr
+query_prepare_form(ProxyQuery *query, const char *form, Oid *types)
+{
+	char	   *sql = psprintf(form, query->sql);
+	SPIPlanPtr	plan = SPI_prepare(sql, query->nparams, types);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare of \"%s\" failed: %s", sql,
+			 SPI_result_code_string(SPI_result));
+	return plan;
+}

@@ -1,0 +1,101 @@
+/*
+ * type.c
+ *	  Types as values cross the wire: their remote names, their text functions.
+ *
+ * FmgrInfos keep what they cache in the context of the function or call that
+ * the type was built for.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "plproxy.h"
+
+/*
+ * Fill in a type. "result" tells whether values of it come back (void is
+ * welcome then) or are sent.
+ */
+void
+plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryContext cxt)
+{
+	MemoryContext old;
+	Oid			function;
+	bool		varlena;
+
+	if (get_typtype(oid) == TYPTYPE_PSEUDO && !(result && oid == VOIDOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 result
+				 ? errmsg("PL/Proxy functions cannot return type %s", format_type_be(oid))
+				 : errmsg("PL/Proxy functions cannot accept type %s", format_type_be(oid))));
+
+	old = MemoryContextSwitchTo(cxt);
+	type->oid = oid;
+	type->typmod = typmod;
+	type->name = plproxy_type_name(oid);
+	getTypeInputInfo(oid, &function, &type->ioparam);
+	fmgr_info_cxt(function, &type->input, cxt);
+	getTypeOutputInfo(oid, &function, &varlena);
+	fmgr_info_cxt(function, &type->output, cxt);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The name of a type on any server and with any search_path. Asking for "no
+ * typmod, and that is meant" keeps bpchar from becoming character, which a cast
+ * reads as character(1).
+ */
+char *
+plproxy_type_name(Oid oid)
+{
+	return format_type_extended(oid, -1,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+bool
+plproxy_type_is_string(Oid oid)
+{
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(oid, &category, &preferred);
+	return category == TYPCATEGORY_STRING || oid == UNKNOWNOID;
+}
+
+/*
+ * Make the text of dates, intervals and floats the same whatever the session
+ * has set. Returns what plproxy_type_end_output wants, 0 if nothing was changed;
+ * an error in between undoes it too, since settings follow the transaction.
+ */
+int
+plproxy_type_begin_output(void)
+{
+	int			nestlevel = 0;
+
+	if (DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES && extra_float_digits > 0)
+		return 0;
+
+	nestlevel = NewGUCNestLevel();
+	if (DateStyle != USE_ISO_DATES)
+		(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	if (extra_float_digits <= 0)
+		(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return nestlevel;
+}
+
+void
+plproxy_type_end_output(int nestlevel)
+{
+	if (nestlevel > 0)
+		AtEOXact_GUC(true, nestlevel);
+}
