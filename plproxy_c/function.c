@@ -126,8 +126,7 @@ plproxy_function_check(Oid oid)
 
 /*
  * Find the argument that "ident" names: $n, or a name, whose case only counts
- * when it is quoted. Returns its index, or -1 if it names none; a $n beyond the
- * arguments is an error.
+ * when it is quoted. Returns its index, or -1 if it names none.
  */
 int
 plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len)
@@ -139,12 +138,7 @@ plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len)
 		int64		number = len < 12 ? strtol(ident + 1, NULL, 10) : 0;
 
 		if (number < 1 || number > func->nargs)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_PARAMETER),
-					 errmsg("there is no parameter %.*s", len, ident),
-					 errdetail_plural("The function has %d input argument.",
-									  "The function has %d input arguments.",
-									  func->nargs, func->nargs)));
+			return -1;
 		return number - 1;
 	}
 

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "common/string.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 
 #include "plproxy.h"
@@ -137,7 +138,7 @@ parse_map(ProxyScanner *scanner, ProxyMapKind kind)
 						(errcode(ERRCODE_DATATYPE_MISMATCH),
 						 errmsg("line %d: argument \"%s\" must be of type text, not %s",
 								scanner->line, scanner->text.data,
-								func->args[func->map_arg].type.name)));
+								format_type_be(func->args[func->map_arg].type.oid))));
 			parse_end(scanner);
 			break;
 		default:
@@ -271,7 +272,7 @@ parse_argument(ProxyScanner *scanner)
 	arg = plproxy_function_arg_lookup(scanner->func, scanner->text.data, scanner->text.len);
 	if (arg < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				(errcode(ERRCODE_UNDEFINED_PARAMETER),
 				 errmsg("line %d: \"%s\" is no argument of the function",
 						scanner->line, scanner->text.data)));
 	return arg;
@@ -293,7 +294,7 @@ split_argument(ProxyScanner *scanner, ProxyArg *arg, int number)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("line %d: SPLIT wants arrays, but argument %d is of type %s",
-						scanner->line, number, arg->type.name)));
+						scanner->line, number, format_type_be(arg->type.oid))));
 	arg->split = true;
 	plproxy_type_init(&arg->element, element, -1, false, CurrentMemoryContext);
 	scanner->func->split = true;
@@ -333,6 +334,6 @@ check_body(ProxyFunction *func, int line, int seen)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("line %d: RUN ON wants a hash of type smallint, integer or bigint, not %s",
-							line, type->name)));
+							line, format_type_be(type->oid))));
 	}
 }

@@ -291,7 +291,7 @@ extern void plproxy_parser_run(ProxyFunction *func, const char *body);
 /* query.c */
 extern ProxyQueryBuilder *plproxy_query_begin(ProxyFunction *func, bool local);
 extern void plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len);
-extern void plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len);
+extern bool plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len);
 extern ProxyQuery *plproxy_query_finish(ProxyQueryBuilder *builder);
 extern ProxyQuery *plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic);
 extern void plproxy_query_run(ProxyQuery *query, ProxyCall *call, const Datum *args, const bool *nulls);

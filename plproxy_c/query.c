@@ -48,16 +48,19 @@ plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len)
 	appendBinaryStringInfo(&builder->sql, text, len);
 }
 
-/* Add a word or $n, which may be an argument. */
-void
+/* Add a word or $n, which may be an argument; tell whether it was. */
+bool
 plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len)
 {
 	int			arg = plproxy_function_arg_lookup(builder->func, word, len);
 
 	if (arg < 0)
+	{
 		plproxy_query_add(builder, word, len);
-	else
-		query_add_arg(builder, arg);
+		return false;
+	}
+	query_add_arg(builder, arg);
+	return true;
 }
 
 ProxyQuery *

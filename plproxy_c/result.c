@@ -58,6 +58,7 @@ plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("function returning record called in context that cannot accept type record"),
 					 errhint("Call it in FROM with a column definition list: AS (column type, ...).")));
+			break;
 		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

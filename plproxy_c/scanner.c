@@ -172,7 +172,11 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 		{
 			for (end = start + 1; isdigit((unsigned char) *end); end++)
 				;
-			plproxy_query_add_word(builder, start, end - start);
+			if (!plproxy_query_add_word(builder, start, end - start))
+				ereport(ERROR,
+						(errcode(ERRCODE_UNDEFINED_PARAMETER),
+						 errmsg("line %d: \"%.*s\" is no argument of the function",
+								scanner->line, (int) (end - start), start)));
 			scanner->pos = end;
 			name = false;
 			continue;
@@ -199,7 +203,7 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 			if (name || *end == '\'' || *scanner->pos == '.' || *scanner->pos == '(')
 				plproxy_query_add(builder, start, end - start);
 			else
-				plproxy_query_add_word(builder, start, end - start);
+				(void) plproxy_query_add_word(builder, start, end - start);
 			name = (end - start == 2 && pg_strncasecmp(start, "as", 2) == 0);
 
 			/* what was skipped counts as white space for the next turn */
