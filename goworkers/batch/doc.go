@@ -15,6 +15,12 @@
 // between two commits leaves only a pid file, which the next start recognises
 // as stale.
 //
+// A job that reads a queue is a consumer: NewConsumer for work in the queue's own
+// database, NewRemoteConsumer and NewSerialConsumer for work in another one, which
+// keeps the position in pgq_ext. The program gives a Handler; taking batches,
+// reading events, positions and finishing are done around it so that each event
+// takes effect once, whatever stops when. examples/user_report is such a program.
+//
 // The smallest program:
 //
 //	type config struct {

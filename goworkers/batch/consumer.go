@@ -1,0 +1,355 @@
+package batch
+
+// Consumers of queues: what all of them have in common, and the plain Consumer,
+// which works in the queue's own database.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"goworkers/pgq"
+)
+
+// ConsumerConfig holds the keys that every consumer has. Embed it, or
+// RemoteConfig, in the config struct of a program that is one.
+type ConsumerConfig struct {
+	JobConfig
+	// SrcDB is the database with the queue. Required.
+	SrcDB ConnString `ini:"src_db" required:"true" help:"connection string of the database that has the queue"`
+	// QueueName is the queue. Required.
+	QueueName string `ini:"queue_name" alias:"pgq_queue_name" required:"true" help:"queue to read"`
+	// ConsumerName is the name on the queue, and in pgq_ext on the target: all
+	// consumers that share a target must have names of their own. Default:
+	// job_name.
+	ConsumerName string `ini:"consumer_name" alias:"pgq_consumer_id" help:"name of this consumer on the queue and in the target database; default: job_name"`
+	// LazyFetch is how many events of a batch are in memory at a time; 0 takes
+	// the whole batch at once. Default: 300.
+	LazyFetch int `ini:"pgq_lazy_fetch" default:"300" help:"events of a batch to hold in memory at a time; 0: all of them"`
+	// TableFilter passes only events of these tables. Default: all events.
+	TableFilter []string `ini:"table_filter" help:"read only events with these table names in ev_extra1, comma separated; empty: all"`
+	// CollectEvents joins ticks until a batch has about so many events. Default: 0, off.
+	CollectEvents int `ini:"pgq_batch_collect_events" help:"join ticks until a batch has about so many events; 0: off"`
+	// CollectInterval joins ticks until a batch spans about so long. Default: 0, off.
+	CollectInterval time.Duration `ini:"pgq_batch_collect_interval" help:"join ticks until a batch spans about so many seconds; 0: off"`
+	// KeepLag leaves events alone until they are so old. Default: 0, off.
+	KeepLag time.Duration `ini:"pgq_keep_lag" help:"stay so many seconds behind the present; 0: off"`
+
+	Autocommit     string `ini:"pgq_autocommit" unused:"each batch is one transaction"`
+	KeepaliveStats string `ini:"keepalive_stats" unused:"stats_period says when the statistics line is logged"`
+}
+
+// Handler applies the events of one batch through tx. When it returns nil, the
+// effects and the position in the queue are kept together; when it returns an
+// error, both are undone and the batch comes again after a pause. It must not
+// commit or roll back tx itself (tx.Begin makes a savepoint).
+type Handler func(ctx context.Context, tx pgx.Tx, batch *Batch) error
+
+// Batch is a batch in the hands of a Handler.
+type Batch struct {
+	*pgq.Batch
+
+	events    iter.Seq2[*pgq.Event, error]
+	read      int   // events given so far
+	opened    bool  // Events was called
+	fault     error // of reading; the batch cannot be kept then
+	canRetry  bool
+	forRetry  map[int64]time.Duration
+	retryList []int64 // keys of forRetry in the order of the calls
+}
+
+var errReadTwice = errors.New("the events of a batch can be read only once")
+
+// Events gives the events by id, in small portions from the server; it can be
+// read once. After an error nothing more comes, and the batch is undone whatever
+// the handler returns. Events left unread count as done.
+func (b *Batch) Events() iter.Seq2[*pgq.Event, error] {
+	return func(yield func(*pgq.Event, error) bool) {
+		if b.opened {
+			b.fault = errReadTwice
+			yield(nil, b.fault)
+			return
+		}
+		b.opened = true
+		for ev, err := range b.events {
+			if err != nil {
+				b.fault = err
+				yield(nil, err)
+				return
+			}
+			b.read++
+			if !yield(ev, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Retry puts the event back into the queue, for this consumer only, to come
+// again after a while with Event.Retry counted up. That takes effect together
+// with the rest of the batch.
+//
+// Only a Consumer can do it: a consumer with a target of its own commits there
+// before it finishes the batch at the source, and a crash between the two would
+// lose the wish. There Retry returns an error; note the event in a table of the
+// target instead.
+func (b *Batch) Retry(ev *pgq.Event, after time.Duration) error {
+	if !b.canRetry {
+		return fmt.Errorf("retry event %d: a consumer with a target database cannot put single events back", ev.ID)
+	}
+	if _, found := b.forRetry[ev.ID]; !found {
+		b.retryList = append(b.retryList, ev.ID)
+	}
+	b.forRetry[ev.ID] = after
+	return nil
+}
+
+// Consumer is a Worker that reads a queue and works in the same database. The
+// handler's transaction also finishes the batch, so what it does there happens
+// once for each event; what it does elsewhere (a mail, a call of another
+// database) happens at least once.
+type Consumer struct {
+	source
+	handler Handler
+}
+
+// NewConsumer makes a consumer. Its first round registers it on the queue, if
+// it is not registered, to get the events from then on.
+func NewConsumer(job *Job, cfg ConsumerConfig, handler Handler) (*Consumer, error) {
+	s, err := newSource(job, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Consumer{source: s, handler: handler}, nil
+}
+
+// Work does one batch, if there is one.
+func (c *Consumer) Work(ctx context.Context) (more bool, err error) {
+	started := time.Now()
+	src, next, err := c.next(ctx)
+	if next == nil || err != nil {
+		return false, err
+	}
+	b := &Batch{Batch: next, canRetry: true, forRetry: map[int64]time.Duration{}}
+	if err := inTx(ctx, src, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if err := c.handle(ctx, tx, tx, b, c.handler); err != nil {
+			return err
+		}
+		for _, id := range b.retryList {
+			if _, err := pgq.EventRetry(ctx, tx, b.ID, id, b.forRetry[id]); err != nil {
+				return err
+			}
+		}
+		finished, err := pgq.FinishBatch(ctx, tx, b.ID)
+		if err == nil && !finished {
+			return fmt.Errorf("finish batch %d: it is not open any more; is there another process that runs as consumer %q?", b.ID, b.Consumer)
+		}
+		return err
+	}); err != nil {
+		return false, err
+	}
+	c.done(b, started)
+	return true, nil
+}
+
+// source is the side of a consumer that faces the queue.
+type source struct {
+	job     *Job
+	cfg     ConsumerConfig
+	log     logrus.FieldLogger
+	metrics consumerMetrics
+
+	registered bool // asked for once in a process; see next
+}
+
+func newSource(job *Job, cfg ConsumerConfig) (source, error) {
+	if cfg.ConsumerName == "" {
+		cfg.ConsumerName = job.Config.JobName
+	}
+	for _, key := range []struct{ name, value string }{
+		{"src_db", string(cfg.SrcDB)}, {"queue_name", cfg.QueueName}, {"consumer_name or job_name", cfg.ConsumerName},
+	} {
+		if key.value == "" {
+			return source{}, Usagef("%s: %s is empty", job.Service, key.name)
+		}
+	}
+	if cfg.LazyFetch < 0 || cfg.LazyFetch > math.MaxInt32 {
+		return source{}, Usagef("%s: pgq_lazy_fetch = %d: give a number of events, or 0", job.Service, cfg.LazyFetch)
+	}
+	return source{
+		job:     job,
+		cfg:     cfg,
+		log:     job.Log.WithFields(logrus.Fields{"queue": cfg.QueueName, "consumer": cfg.ConsumerName}),
+		metrics: newConsumerMetrics(job, cfg),
+	}, nil
+}
+
+// db connects to the queue's database.
+func (s *source) db(ctx context.Context) (*pgx.Conn, error) {
+	return s.job.DB(ctx, "src_db", s.cfg.SrcDB)
+}
+
+// Register registers the consumer on the queue, to get what comes from now on.
+// One that is registered stays where it is.
+func (s *source) Register(ctx context.Context) error {
+	src, err := s.db(ctx)
+	if err != nil {
+		return err
+	}
+	fresh, err := pgq.RegisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	if err != nil {
+		return s.explain(err)
+	}
+	if fresh {
+		s.log.Info("consumer registered")
+	}
+	return nil
+}
+
+// Unregister takes the consumer off the queue; it says false when it was not
+// registered.
+func (s *source) Unregister(ctx context.Context) (bool, error) {
+	src, err := s.db(ctx)
+	if err != nil {
+		return false, err
+	}
+	gone, err := pgq.UnregisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	if err != nil {
+		return false, s.explain(err)
+	}
+	return gone > 0, nil
+}
+
+// next takes the next batch; nil when there is none. The consumer is registered
+// by the first round of a process only: one that somebody has unregistered under
+// it must not skip what came in between without a word.
+func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
+	src, err := s.db(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !s.registered {
+		if err := s.Register(ctx); err != nil {
+			return nil, nil, err
+		}
+		s.registered = true
+	}
+	wish := pgq.Wish{MinLag: s.cfg.KeepLag, MinCount: s.cfg.CollectEvents, MinInterval: s.cfg.CollectInterval}
+	var b *pgq.Batch
+	if wish == (pgq.Wish{}) {
+		b, err = pgq.NextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	} else {
+		b, err = pgq.NextBatchCustom(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, wish)
+	}
+	if err != nil {
+		return nil, nil, s.explain(err)
+	}
+	return src, b, nil
+}
+
+// handle gives the batch to the handler; its events come through reader.
+func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handler Handler) error {
+	fetch := s.cfg.LazyFetch
+	if fetch == 0 {
+		fetch = math.MaxInt32
+	}
+	b.events = pgq.BatchEvents(ctx, reader, b.ID, fetch, pgq.FromTables(s.cfg.TableFilter...))
+	err := handler(ctx, tx, b)
+	switch {
+	case b.fault != nil: // it is the cause, whatever the handler made of it
+		return b.fault
+	case err != nil:
+		return fmt.Errorf("apply batch %d of queue %q: %w", b.ID, b.Queue, err)
+	}
+	return nil
+}
+
+// done counts a batch that is finished.
+func (s *source) done(b *Batch, started time.Time) {
+	took := time.Since(started)
+	s.job.Stats.Add("count", b.read)
+	s.job.Stats.AddDuration("duration", took)
+	s.metrics.count(b)
+	s.log.WithFields(logrus.Fields{
+		"batch_id": b.ID, "tick_id": b.Tick, "events": b.read, "duration": took,
+	}).Debug("batch finished")
+}
+
+// explain adds what to do to those errors of the queue's database that the
+// operator can mend.
+func (s *source) explain(err error) error {
+	switch {
+	case pgq.IsQueueNotFound(err):
+		return fmt.Errorf("%w; create the queue with: pgqadm INI create %s", err, s.cfg.QueueName)
+	case pgq.IsNotSubscribed(err):
+		return fmt.Errorf("%w; somebody has unregistered this consumer: start it again to have it registered at the queue's present end", err)
+	case pgq.IsNotInstalled(err):
+		return fmt.Errorf("%w; the database in src_db needs the extension pgq", err)
+	}
+	return err
+}
+
+// inTx runs f in a transaction: commits when it returns nil, else rolls back.
+func inTx(ctx context.Context, db *pgx.Conn, options pgx.TxOptions, f func(tx pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, options)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	if err := f(tx); err != nil {
+		// The error at hand tells more than one of the rollback, which the
+		// server does by itself when the connection is gone.
+		_ = tx.Rollback(ctx)
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// consumerMetrics are a consumer's figures for Prometheus.
+type consumerMetrics struct {
+	events, batches prometheus.Counter
+	lastTick        prometheus.Gauge
+}
+
+func newConsumerMetrics(job *Job, cfg ConsumerConfig) consumerMetrics {
+	labels := prometheus.Labels{"queue": cfg.QueueName, "consumer": cfg.ConsumerName}
+	return consumerMetrics{
+		events: register(job.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "skytools_consumer_events_total", ConstLabels: labels,
+			Help: "Events of finished batches.",
+		})),
+		batches: register(job.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "skytools_consumer_batches_total", ConstLabels: labels,
+			Help: "Finished batches.",
+		})),
+		lastTick: register(job.Metrics, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "skytools_consumer_last_tick_timestamp_seconds", ConstLabels: labels,
+			Help: "Time, by the server's clock, up to which all events are done; time() minus this is the lag.",
+		})),
+	}
+}
+
+func (m *consumerMetrics) count(b *Batch) {
+	m.events.Add(float64(b.read))
+	m.batches.Inc()
+	m.lastTick.Set(float64(b.TickTime.UnixMicro()) / 1e6)
+}
+
+// register adds a metric, or finds the one of a worker that was there before a
+// reload.
+func register[T prometheus.Collector](registry *prometheus.Registry, metric T) T {
+	var already prometheus.AlreadyRegisteredError
+	if err := registry.Register(metric); errors.As(err, &already) {
+		return already.ExistingCollector.(T)
+	}
+	return metric
+}

@@ -1,0 +1,180 @@
+package batch
+
+// Consumers stopped between any two of their steps: nothing is lost, nothing is
+// doubled.
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"goworkers/internal/pgtest"
+	"goworkers/pgq"
+)
+
+func TestConsumersSurviveAStopAtAnyStep(t *testing.T) {
+	for _, kind := range kinds {
+		for _, same := range []bool{false, true} {
+			name := kind.name + "/killed process"
+			if same {
+				name = kind.name + "/lost connections"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := setupRoad(t)
+				r.register(t)
+				faults := pgtest.NewFaults(t)
+				config := r.config(faults.Through(t, r.src), faults.Through(t, r.dst))
+
+				var want []string
+				produce := func() {
+					for _, size := range []int{3, 1} { // with pgq_lazy_fetch = 2: full and partial portions
+						var data []string
+						for range size {
+							data = append(data, fmt.Sprintf("%05d", len(want)))
+							want = append(want, data[len(data)-1])
+						}
+						r.produce(t, data...)
+					}
+				}
+				start := func() (*Job, Worker) {
+					job, err := NewJob("test", config.JobConfig, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					worker, err := kind.make(job, config, apply)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return job, worker
+				}
+				stop := func(job *Job) {
+					if err := job.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+
+				// How many steps are there?
+				produce()
+				faults.Count()
+				job, worker := start()
+				mustDrain(t, worker)
+				stop(job)
+				steps := faults.Steps()
+				if steps < 15 {
+					t.Fatalf("two batches took only %d requests", steps)
+				}
+				for step := 1; step <= steps; step++ {
+					for mode, cut := range map[string]func(int){"before": faults.CutBefore, "after": faults.CutAfter} {
+						produce()
+						cut(step)
+						job, worker := start()
+						err := drain(worker)
+						if err == nil && step < steps || !faults.Cut() {
+							t.Fatalf("cut %s step %d: error %v, cut %v", mode, step, err, faults.Cut())
+						}
+						if same {
+							job.DropConnections() // as Job.Run does after an error
+						} else {
+							stop(job)
+							job, worker = start()
+						}
+						if err := drain(worker); err != nil {
+							t.Fatalf("cut %s step %d of %d: not recovered: %v", mode, step, steps, err)
+						}
+						stop(job)
+						if got := applied(t, kind.here(r)); !slices.Equal(got, want) {
+							t.Fatalf("cut %s step %d of %d:\napplied %v\nwant    %v", mode, step, steps, got, want)
+						}
+					}
+				}
+				t.Logf("stopped before and after each of %d requests, %d events", steps, len(want))
+			})
+		}
+	}
+}
+
+// The kill test is worth something only if it can fail: a handler that writes
+// past its transaction must be caught.
+func TestAStopShowsEffectsOutsideTheTransaction(t *testing.T) {
+	t.Parallel()
+	r := setupRoad(t)
+	r.register(t)
+	faults := pgtest.NewFaults(t)
+	config := r.config(faults.Through(t, r.src), faults.Through(t, r.dst))
+	aside := r.dst.Conn(t)
+	careless := func(ctx context.Context, _ pgx.Tx, batch *Batch) error {
+		for ev, err := range batch.Events() {
+			if err != nil {
+				return err
+			}
+			if _, err := aside.Exec(ctx, "insert into public.applied values ($1, $2)", ev.ID, ev.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for step := 1; step <= 12; step++ {
+		r.produce(t, fmt.Sprint(step))
+		faults.CutBefore(step)
+		for range 2 {
+			job, _ := setupJob(t, config.JobConfig)
+			worker, err := NewRemoteConsumer(job, config, careless)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = drain(worker)
+		}
+	}
+	doubled := pgtest.Value[int](t, r.dst, "select count(*) - count(distinct data) from public.applied")
+	if doubled == 0 {
+		t.Error("no step doubled an event of a careless handler")
+	}
+}
+
+// A server that goes away and comes back, under the job's own loop.
+func TestConsumerGoesOnAfterARestartOfItsServer(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t)
+	r := &road{src: server.DB(t, "pgq"), dst: pgtest.DB(t, "pgq_ext")}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r.conn = r.src.Conn(t)
+	if _, err := pgq.CreateQueue(ctx, r.conn, testQueue); err != nil {
+		t.Fatal(err)
+	}
+	r.dst.Exec(t, "create table public.applied (n int, data text)")
+	r.register(t)
+	config := r.config(r.src, r.dst)
+	config.LoopDelay, config.ExceptionSleep = time.Millisecond, time.Millisecond
+	config.LogLevel = "info"
+	job, log := setupJob(t, config.JobConfig)
+	worker, err := NewRemoteConsumer(job, config, apply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- job.Run(ctx, worker.Work) }()
+
+	r.produce(t, "a")
+	r.dst.WaitFor(t, "select count(*) = 1 from public.applied")
+	server.Stop(t)
+	pgtest.Eventually(t, 10*time.Second, "the loss is in the log", func() bool { return strings.Contains(log.String(), "work failed") })
+	server.Start(t)
+	r.conn = r.src.Conn(t)
+	r.produce(t, "b")
+	r.dst.WaitFor(t, "select count(*) = 2 from public.applied")
+	pgtest.Eventually(t, 10*time.Second, "the recovery is in the log", func() bool { return strings.Contains(log.String(), "recovered") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	if got := applied(t, r.dst); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("applied %v", got)
+	}
+}
