@@ -2,6 +2,7 @@ package pgq_test
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,52 @@ func TestDecodeRowRefusesBrokenEscapes(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "is no escape") {
 			t.Errorf("DecodeRow(%q): the error %q does not say what is wrong", data, err)
 		}
+	}
+}
+
+// What logutriga writes is read, and written again as it stands but for the order
+// of the columns.
+func TestRowIsWhatLogutrigaWrites(t *testing.T) {
+	ctx, conn, db := setup(t)
+	db.Exec(t, `create table public.odd (id int primary key, "a b" text, "c&=d" text, empty text, nothing text, flag bool, "õ" text);
+		create trigger log after insert or update or delete on public.odd
+			for each row execute function pgq.logutriga('events', 'backup')`)
+	every := make([]rune, 0, 300) // all of ASCII that a text can have, and more
+	for c := rune(1); c < 300; c++ {
+		every = append(every, c)
+	}
+	want := pgq.Row{
+		"id": pgq.Text("1"), "a b": pgq.Text(string(every)), "c&=d": pgq.Text("+%2b+ %"), "empty": pgq.Text(""),
+		"nothing": null, "flag": pgq.Text("t"), "õ": pgq.Text("\U0001F418\n"),
+	}
+	db.Exec(t, "insert into public.odd values (1, $1, $2, '', null, true, $3)", want["a b"], want["c&=d"], want["õ"])
+	db.Exec(t, "update public.odd set empty = 'x'")
+	db.Exec(t, "delete from public.odd")
+	tick(t, ctx, conn)
+	events, err := pgq.GetBatchEvents(ctx, conn, nextBatch(t, ctx, conn, "c").ID)
+	if err != nil || len(events) != 3 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	if got := events[0]; got.Type.String != "I:id" || got.Extra1.String != "public.odd" || got.Extra2.Valid {
+		t.Errorf("insert event: %+v", got)
+	}
+	for _, c := range []struct{ name, data string }{
+		{"inserted row", events[0].Data.String}, {"old row of the update", events[1].Extra2.String},
+	} {
+		got, err := pgq.DecodeRow(c.data)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%s: %q decodes to %v, %v, want %v", c.name, c.data, got, err, want)
+		}
+		wrote, written := strings.Split(want.Encode(), "&"), strings.Split(c.data, "&")
+		slices.Sort(wrote)
+		slices.Sort(written)
+		if !slices.Equal(wrote, written) {
+			t.Errorf("%s: logutriga wrote %q, Encode %q", c.name, written, wrote)
+		}
+	}
+	want["empty"] = pgq.Text("x")
+	if got, err := pgq.DecodeRow(events[1].Data.String); err != nil || !maps.Equal(got, want) {
+		t.Errorf("updated row = %v, %v", got, err)
 	}
 }
 
