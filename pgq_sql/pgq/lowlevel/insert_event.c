@@ -4,12 +4,13 @@
  *	  table that batches no longer look at.
  *
  * Order is everything here. A batch looks into the table before the current
- * one only for transactions up to queue_switch_step2, the next id there was to
- * give when everybody could see the switch. So a writer takes its id first and then
- * reads the queue's row as it is at that moment, whatever the snapshot of its
- * transaction is: "saw the old table" then means "has an id from before
- * step2". How long it waits for locks afterwards makes no difference, since
- * the next rotation does not start before all ids up to step2 are done.
+ * one only for transactions up to queue_switch_step2, the next id there was
+ * to give when everybody could see the switch. So a writer takes its id first
+ * and then reads the queue's row as it is at that moment, whatever the
+ * snapshot of its transaction is: "saw the old table" then means "has an id
+ * from before step2". How long it waits for locks afterwards makes no
+ * difference, since the next rotation does not start before all ids up to
+ * step2 are done.
  *
  * Memory: a hash of queues lives as long as the backend; an entry owns its
  * saved plan. A row of pgq.queue is read anew for each event, only what the
@@ -68,7 +69,7 @@ static const char *const column_names[N_COLUMNS] = {
 	"queue_event_seq"
 };
 
-/* Where pgq.queue is; table_oid is invalid before the first use and after a change */
+/* Where pgq.queue is; table_oid is invalid before first use and after change */
 typedef struct QueueTable
 {
 	Oid			table_oid;
@@ -76,7 +77,7 @@ typedef struct QueueTable
 	AttrNumber	attnums[N_COLUMNS];
 } QueueTable;
 
-/* The row of one queue as of now; texts are palloc'd in the caller's context */
+/* The row of one queue as of now; texts live in the caller's memory context */
 typedef struct QueueRow
 {
 	int32		queue_id;
@@ -123,7 +124,8 @@ static text *event_table_name(const QueueRow *row);
 static void queue_table_build(void);
 static QueueEntry *queue_entry_get(const QueueRow *row);
 static void queue_entry_build(QueueEntry *entry, const QueueRow *row);
-static void refuse_if_disabled(text *queue_name, const QueueRow *row, const char *message);
+static void refuse_if_disabled(text *queue_name, const QueueRow *row,
+							   const char *message);
 static void count_event(text *queue_name, QueueEntry *entry, const QueueRow *row);
 static void relcache_callback(Datum arg, Oid relid);
 
@@ -150,7 +152,8 @@ pgq_insert_event_raw(PG_FUNCTION_ARGS)
 		nulls[i] = PG_ARGISNULL(i + 1) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(i + 1) ? (Datum) 0 : PG_GETARG_DATUM(i + 1);
 	}
-	PG_RETURN_INT64(event_insert(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0), values, nulls));
+	PG_RETURN_INT64(event_insert(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0),
+								 values, nulls));
 }
 
 /*
@@ -174,7 +177,8 @@ pgq_insert_event(PG_FUNCTION_ARGS)
 		nulls[i] = PG_ARGISNULL(arg) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(arg) ? (Datum) 0 : PG_GETARG_DATUM(arg);
 	}
-	PG_RETURN_INT64(event_insert(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0), values, nulls));
+	PG_RETURN_INT64(event_insert(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0),
+								 values, nulls));
 }
 
 /*
@@ -249,7 +253,8 @@ event_insert(text *queue_name, Datum *values, char *nulls)
 
 	rc = SPI_execute_plan(entry->insert_plan, values, nulls, false, 0);
 	if (rc != SPI_OK_INSERT)
-		elog(ERROR, "unexpected result of event insert: %s", SPI_result_code_string(rc));
+		elog(ERROR, "unexpected result of event insert: %s",
+			 SPI_result_code_string(rc));
 	SPI_finish();
 	return new_id;
 }
@@ -287,7 +292,8 @@ queue_row_get(text *queue_name, const char *missing, QueueRow *row)
 		if (HeapTupleIsValid(tuple))
 		{
 			for (int i = 0; i < N_COLUMNS; i++)
-				values[i] = heap_getattr(tuple, queue_table.attnums[i], RelationGetDescr(rel), &nulls[i]);
+				values[i] = heap_getattr(tuple, queue_table.attnums[i],
+										 RelationGetDescr(rel), &nulls[i]);
 			row->queue_id = DatumGetInt32(values[COL_QUEUE_ID]);
 			row->cur_table = DatumGetInt32(values[COL_CUR_TABLE]);
 			row->disable_insert = DatumGetBool(values[COL_DISABLE_INSERT]);
@@ -316,7 +322,8 @@ queue_row_get(text *queue_name, const char *missing, QueueRow *row)
 static text *
 event_table_name(const QueueRow *row)
 {
-	return cstring_to_text(psprintf("%s_%d", TextDatumGetCString(row->data_pfx), row->cur_table));
+	return cstring_to_text(psprintf("%s_%d", TextDatumGetCString(row->data_pfx),
+									row->cur_table));
 }
 
 /*
@@ -379,7 +386,8 @@ queue_entry_get(const QueueRow *row)
 		entry->n_events = 0;
 		entry->stale = true;
 	}
-	if (entry->stale || entry->insert_plan == NULL || entry->cur_table != row->cur_table)
+	if (entry->stale || entry->insert_plan == NULL ||
+		entry->cur_table != row->cur_table)
 		queue_entry_build(entry, row);
 	return entry;
 }
@@ -395,9 +403,10 @@ queue_entry_build(QueueEntry *entry, const QueueRow *row)
 		INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID,
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
 	};
-	text	   *table_name = event_table_name(row);
-	RangeVar   *table = makeRangeVarFromNameList(textToQualifiedNameList(table_name));
-	RangeVar   *seq = makeRangeVarFromNameList(textToQualifiedNameList(DatumGetTextPP(row->event_seq)));
+	List	   *table_name = textToQualifiedNameList(event_table_name(row));
+	List	   *seq_name = textToQualifiedNameList(DatumGetTextPP(row->event_seq));
+	RangeVar   *table = makeRangeVarFromNameList(table_name);
+	RangeVar   *seq = makeRangeVarFromNameList(seq_name);
 	SPIPlanPtr	plan;
 
 	if (entry->insert_plan != NULL)
@@ -416,10 +425,12 @@ queue_entry_build(QueueEntry *entry, const QueueRow *row)
 									   " (ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data,"
 									   " ev_extra1, ev_extra2, ev_extra3, ev_extra4)"
 									   " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-									   quote_qualified_identifier(table->schemaname, table->relname)),
+									   quote_qualified_identifier(table->schemaname,
+																  table->relname)),
 							  N_EVENT_PARAMS, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
-		elog(ERROR, "unexpected result of event prepare: %s", SPI_result_code_string(SPI_result));
+		elog(ERROR, "unexpected result of event prepare: %s",
+			 SPI_result_code_string(SPI_result));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "event plan could not be kept");
 	entry->insert_plan = plan;
@@ -429,13 +440,16 @@ queue_entry_build(QueueEntry *entry, const QueueRow *row)
  * A queue may be closed to all but replicated changes.
  */
 static void
-refuse_if_disabled(text *queue_name, const QueueRow *row, const char *message)
+refuse_if_disabled(text *queue_name, const QueueRow *row,
+				   const char *message)
 {
-	if (row->disable_insert && SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+	if (row->disable_insert &&
+		SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
 		ereport(ERROR,
 				(errcode(ERRCODE_PGQ_QUEUE_STATE),
 				 errmsg("%s", message),
-				 errdetail("Queue \"%s\" has queue_disable_insert set.", text_to_cstring(queue_name))));
+				 errdetail("Queue \"%s\" has queue_disable_insert set.",
+						   text_to_cstring(queue_name))));
 }
 
 /*
@@ -470,14 +484,16 @@ relcache_callback(Datum arg, Oid relid)
 	HASH_SEQ_STATUS status;
 	QueueEntry *entry;
 
-	if (relid == InvalidOid || relid == queue_table.table_oid || relid == queue_table.name_index_oid)
+	if (relid == InvalidOid || relid == queue_table.table_oid ||
+		relid == queue_table.name_index_oid)
 		queue_table.table_oid = InvalidOid;
 	if (queue_entries == NULL)
 		return;
 	hash_seq_init(&status, queue_entries);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
-		if (relid == InvalidOid || relid == entry->table_oid || relid == entry->seq_oid)
+		if (relid == InvalidOid || relid == entry->table_oid ||
+			relid == entry->seq_oid)
 			entry->stale = true;
 	}
 }
