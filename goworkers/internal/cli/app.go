@@ -25,6 +25,7 @@ func commands() []*cli.Command {
 		newPgqadm(),
 		newPgqd(),
 		newPooler(),
+		newQueueMover(),
 		newTicker(),
 		newVersion(),
 	}
@@ -33,7 +34,7 @@ func commands() []*cli.Command {
 // later are names of the SkyTools scripts that a link may have, but that this
 // version has no command for.
 var later = []string{
-	"londiste", "walmgr", "queue_mover", "queue_splitter", "table_dispatcher",
+	"londiste", "walmgr", "queue_splitter", "table_dispatcher",
 	"cube_dispatcher", "simple_consumer", "simple_serial_consumer",
 }
 
