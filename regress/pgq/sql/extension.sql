@@ -47,7 +47,7 @@ where p.pronamespace = 'pgq'::regnamespace and p.prosecdef and p.prolang <> (sel
 -- roles
 select r.rolname, r.rolcanlogin from pg_roles r where r.rolname like 'pgq\_%' order by 1;
 select m.roleid::regrole as role, m.member::regrole as member
-from pg_auth_members m where m.member = 'pgq_admin'::regrole order by 1;
+from pg_auth_members m where m.member = 'pgq_admin'::regrole order by m.roleid::regrole::text;
 select pgq.upgrade_schema();
 
 -- tables' grants, and those of a queue
