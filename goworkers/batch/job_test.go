@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(pidFileEnv); path != "" {
+		takePidFile(path)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // console collects a log that several goroutines may write.
 type console struct {

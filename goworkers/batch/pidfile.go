@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // PidFile is a pid file that this process owns.
@@ -44,17 +46,53 @@ func WritePidFile(path string) (*PidFile, error) {
 		if !errors.Is(err, os.ErrExist) {
 			return nil, pidFileError(path, err)
 		}
-		pid, err := runningPid(path)
+		taken, err := takeOver(path)
 		if err != nil {
 			return nil, err
 		}
-		if pid != 0 {
-			return nil, fmt.Errorf("pidfile %s exists, another process running? (pid %d)", path, pid)
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, pidFileError(path, err)
+		if taken {
+			return &PidFile{path: path}, nil
 		}
 	}
+}
+
+// takeOver writes our pid into a pid file that is there, unless its process
+// lives. The file is locked meanwhile, so that of two starts the second finds
+// the pid of the first. It says false when the file vanished.
+func takeOver(path string) (bool, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, pidFileError(path, err)
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		return false, pidFileError(path, err)
+	}
+	opened, err := file.Stat()
+	if err != nil {
+		return false, pidFileError(path, err)
+	}
+	if there, err := os.Stat(path); err != nil || !os.SameFile(opened, there) {
+		return false, nil
+	}
+	pid, err := runningPid(path)
+	if err != nil {
+		return false, err
+	}
+	if pid != 0 {
+		return false, fmt.Errorf("pidfile %s exists, another process running? (pid %d)", path, pid)
+	}
+	text := fmt.Appendln(nil, os.Getpid())
+	if _, err := file.WriteAt(text, 0); err != nil {
+		return false, pidFileError(path, err)
+	}
+	if err := file.Truncate(int64(len(text))); err != nil {
+		return false, pidFileError(path, err)
+	}
+	return true, nil
 }
 
 func pidFileError(path string, err error) error {

@@ -1,0 +1,249 @@
+package batch
+
+// A whole job, from its command line to its work on a real server.
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"goworkers/internal/pgtest"
+)
+
+// cleanerConfig is the example of the package doc.
+type cleanerConfig struct {
+	JobConfig
+	DB  ConnString `ini:"db" required:"true" help:"database to clean"`
+	Max int        `ini:"max" default:"2"`
+}
+
+func cleaner(cfg *cleanerConfig) func(job *Job) (Worker, error) {
+	return func(job *Job) (Worker, error) {
+		return WorkerFunc(func(ctx context.Context) (bool, error) {
+			db, err := job.DB(ctx, "db", cfg.DB)
+			if err != nil {
+				return false, err
+			}
+			tag, err := db.Exec(ctx, `delete from public.dirt where n in (select n from public.dirt order by n limit $1)`, cfg.Max)
+			job.Stats.Add("count", int(tag.RowsAffected()))
+			return tag.RowsAffected() > 0, err
+		}), nil
+	}
+}
+
+func TestMainDoesTheWork(t *testing.T) {
+	d := pgtest.DB(t)
+	d.Exec(t, `create table public.dirt as select n from generate_series(1, 5) n`)
+	ini := writeIni(t, "[cleaner]\ndb = "+d.DSN+"\nloop_delay = 0\n")
+	var cfg cleanerConfig
+	var stdout, stderr bytes.Buffer
+	err := mainRun(t.Context(), "cleaner", &cfg, []string{"--set", "max=3", ini}, &stdout, &stderr, cleaner(&cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(stderr.String(), " INFO {count: 5}\n") || stdout.Len() != 0 {
+		t.Errorf("got %q and %q", stdout.String(), stderr.String())
+	}
+	if n := pgtest.Value[int64](t, d, `select count(*) from public.dirt`); n != 0 {
+		t.Errorf("%d rows left", n)
+	}
+}
+
+func TestMainAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		code   int
+		stdout string // contained in it
+		stderr string // all of it
+	}{
+		{"help", []string{"-h"}, 0, "usage: cleaner [options] CONFIG.ini", ""},
+		{"sample", []string{"--ini"}, 0, "[cleaner]\n\n# database to clean\ndb =\n", ""},
+		{"nothing", nil, 2, "", "cleaner: no configuration file given; usage: cleaner [options] CONFIG.ini (--ini prints a sample)\n"},
+		{"bad switch", []string{"-z"}, 2, "", "cleaner: flag provided but not defined: -z; -h lists the options\n"},
+		{"switch behind the file", []string{"a.ini", "-d"}, 2, "", "cleaner: too many arguments: a.ini -d; options stand before the ini file\n"},
+		{"bad --set", []string{"--set", "x", "a.ini"}, 2, "", "cleaner: invalid value \"x\" for flag -set: --set \"x\": write key=value; -h lists the options\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var cfg cleanerConfig
+			var stdout, stderr bytes.Buffer
+			err := mainRun(t.Context(), "cleaner", &cfg, tc.args, &stdout, &stderr, cleaner(&cfg))
+			code := Report(&stderr, "cleaner", err)
+			if code != tc.code || !strings.Contains(stdout.String(), tc.stdout) || stderr.String() != tc.stderr {
+				t.Errorf("got %d, %q, %q\nwant %d, %q, %q", code, stdout.String(), stderr.String(), tc.code, tc.stdout, tc.stderr)
+			}
+		})
+	}
+}
+
+// A reload takes a right configuration, and refuses a wrong one whole.
+func TestRunWorkerReloads(t *testing.T) {
+	ini := writeIni(t, "[cleaner]\ndb = dbname=x\nloop_delay = 3600\nmax = 1\n")
+	rewrite := func(text string) {
+		if err := os.WriteFile(ini, []byte("[cleaner]\ndb = dbname=x\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var cfg cleanerConfig
+	out := &console{}
+	var seen []int
+	err := RunWorker(t.Context(), "cleaner", &cfg, Options{Path: ini, Stderr: out}, func(job *Job) (Worker, error) {
+		max := cfg.Max
+		if max == 99 {
+			return nil, fmt.Errorf("99 is too many")
+		}
+		return WorkerFunc(func(context.Context) (bool, error) {
+			seen = append(seen, max)
+			switch len(seen) {
+			case 1:
+				rewrite("loop_delay = 3600\nmax = some\n")
+			case 2:
+				rewrite("loop_delay = 3600\nmax = 99\n")
+			case 3:
+				if cfg.Max != 1 {
+					t.Errorf("max is %d after two refused reloads", cfg.Max)
+				}
+				rewrite("loop_delay = 0\nmax = 4\n")
+			}
+			return false, nil
+		}), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(seen) != "[1 1 1 4]" {
+		t.Errorf("rounds saw max = %v, want [1 1 1 4]", seen)
+	}
+	log := out.String()
+	if strings.Count(log, "ERROR reload failed, going on as before") != 2 || strings.Count(log, "INFO configuration reloaded") != 1 ||
+		!strings.Contains(log, "99 is too many") || !strings.Contains(log, `max = \"some\": is not a whole number`) {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// pid is the server process behind a connection.
+func pid(t *testing.T, c *pgx.Conn) uint32 {
+	t.Helper()
+	return c.PgConn().PID()
+}
+
+func TestJobKeepsItsConnections(t *testing.T) {
+	d, e := pgtest.DB(t), pgtest.DB(t)
+	job, _ := setupJob(t, JobConfig{JobName: "keeper", ConnectionLifetime: time.Hour})
+	get := func(dsn string) *pgx.Conn {
+		c, err := job.DB(t.Context(), "db", ConnString(dsn))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first := get(d.DSN)
+	if again := get(d.DSN); again != first {
+		t.Error("the second call opened another connection")
+	}
+	var name string
+	if err := first.QueryRow(t.Context(), `select current_setting('application_name')`).Scan(&name); err != nil || name != "keeper" {
+		t.Errorf("application_name is %q, %v", name, err)
+	}
+	other := get(e.DSN)
+	if !first.IsClosed() || other.Config().Database != e.Name {
+		t.Error("another connection string did not replace the connection")
+	}
+	job.conns["db"].opened = time.Now().Add(-2 * time.Hour)
+	job.recycle()
+	if !other.IsClosed() {
+		t.Error("an old connection was kept")
+	}
+	job.DropConnections()
+	if len(job.conns) != 0 {
+		t.Error("connections are left")
+	}
+}
+
+// The server ends the connection in the middle of a round: told once, and the
+// work goes on with another connection.
+func TestJobSurvivesALostConnection(t *testing.T) {
+	d := pgtest.DB(t)
+	job, out := setupJob(t, JobConfig{LoopDelay: time.Hour, ExceptionSleep: time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var pids []uint32
+	err := job.Run(ctx, func(ctx context.Context) (bool, error) {
+		db, err := job.DB(ctx, "db", ConnString(d.DSN))
+		if err != nil {
+			return false, err
+		}
+		pids = append(pids, pid(t, db))
+		if len(pids) == 1 {
+			d.Exec(t, `select pg_terminate_backend($1)`, pids[0])
+		} else {
+			cancel()
+		}
+		_, err = db.Exec(ctx, `select 1`)
+		return false, err
+	})
+	if err != nil || len(pids) != 2 || pids[0] == pids[1] {
+		t.Errorf("got %v with connections %v", err, pids)
+	}
+	if strings.Count(out.String(), " ERROR ") != 1 || strings.Count(out.String(), "INFO recovered") != 1 {
+		t.Errorf("log:\n%s", out)
+	}
+}
+
+func TestConnectErrorNamesAllButThePassword(t *testing.T) {
+	_, err := Connect(t.Context(), "host=127.0.0.1 port=1 dbname=d user=u password=secret", "test")
+	if err == nil || err.Error() != `cannot connect to database "d" at 127.0.0.1:1 as user "u": connection refused` {
+		t.Errorf("got %v", err)
+	}
+	if !IsConnectionLost(err) || ExitCode(err) != 1 {
+		t.Error("a refused connection is a lost one")
+	}
+	_, err = Connect(t.Context(), "password=secret port=oh", "test")
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+	for in, want := range map[ConnString]string{
+		"dbname=x password=secret host=h":       "dbname=x password=*** host=h",
+		"dbname=x password = 'a b\\' c' host=h": "dbname=x password = *** host=h",
+		"postgres://u:secret@h/db":              "postgres://u:***@h/db",
+		"postgres://h/db?password=secret&x=y":   "postgres://h/db?password=***&x=y",
+	} {
+		if got := in.String(); got != want {
+			t.Errorf("%q shows as %q, want %q", string(in), got, want)
+		}
+	}
+}
+
+func TestMetricsOfAJob(t *testing.T) {
+	job, _ := setupJob(t, JobConfig{JobName: "mover_a", MetricsListen: "127.0.0.1:0"})
+	if err := job.Run(t.Context(), func(context.Context) (bool, error) { return false, nil }); err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + job.MetricsAddr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	want := `skytools_job_rounds_total{job_name="mover_a",outcome="ok",service="test"} 1`
+	if err != nil || !strings.Contains(string(body), want) {
+		t.Errorf("%v, no %s in\n%s", err, want, body)
+	}
+	_, err = NewJob("test", JobConfig{MetricsListen: job.MetricsAddr()}, nil)
+	if err == nil || !strings.Contains(err.Error(), "listen on metrics_listen = "+job.MetricsAddr()+": ") {
+		t.Errorf("a port that is taken: %v", err)
+	}
+}

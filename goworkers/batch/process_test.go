@@ -1,0 +1,232 @@
+package batch
+
+// The pid file and the signals.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// deadPid is the pid of a process that has ended.
+func deadPid(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestPidFile(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		content string // "" for no file
+		want    string // error, "" when it is taken
+	}{
+		{"no file", "", ""},
+		{"of a living process", fmt.Sprintln(os.Getppid()), fmt.Sprintf("exists, another process running? (pid %d)", os.Getppid())},
+		{"of a dead process", fmt.Sprintln(deadPid(t)), ""},
+		{"of ourselves, before a reboot", fmt.Sprint(os.Getpid()), ""},
+		{"with rubbish", "not a pid", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "job.pid")
+			if tc.content != "" {
+				if err := os.WriteFile(path, []byte(tc.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := WritePidFile(path)
+			if tc.want != "" {
+				if err == nil || !strings.HasSuffix(err.Error(), tc.want) {
+					t.Errorf("got %v, want %q", err, tc.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if data, _ := os.ReadFile(path); string(data) != fmt.Sprintln(os.Getpid()) {
+				t.Errorf("the file says %q", data)
+			}
+			p.Remove()
+			left, err := os.ReadDir(filepath.Dir(path))
+			if err != nil || len(left) != 0 {
+				t.Errorf("left after Remove: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestPidFileOfAnotherIsNotRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	p, err := WritePidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Remove()
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the other's file: %v", err)
+	}
+}
+
+func TestSignalRunning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	if _, err := SignalRunning(path, syscall.SIGHUP); err == nil || err.Error() != "no process is running (pidfile "+path+")" {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := SignalRunning("", syscall.SIGHUP); ExitCode(err) != 2 {
+		t.Errorf("no pidfile configured: %v, want misuse", err)
+	}
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(fmt.Sprintln(other.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := SignalRunning(path, syscall.SIGTERM)
+	if err != nil || pid != other.Process.Pid {
+		t.Errorf("got %d, %v, want %d", pid, err, other.Process.Pid)
+	}
+	other.Wait()
+	if status := other.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("the process ended by %v", status.Signal())
+	}
+}
+
+// wait fails the test when nothing comes.
+func wait(t *testing.T, c <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no %s", what)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	raise := func(sig syscall.Signal) {
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := NotifySignals()
+	raise(syscall.SIGHUP)
+	wait(t, s.Reload, "reload")
+	if isClosed(s.Stop) {
+		t.Error("SIGHUP stops")
+	}
+	raise(syscall.SIGINT)
+	wait(t, s.Stop, "stop")
+	if isClosed(s.Kill) {
+		t.Error("one SIGINT kills")
+	}
+	raise(syscall.SIGINT)
+	wait(t, s.Kill, "kill after the second SIGINT")
+	s.Close()
+
+	s = NotifySignals()
+	defer s.Close()
+	raise(syscall.SIGTERM)
+	wait(t, s.Stop, "stop")
+	if !isClosed(s.Kill) {
+		t.Error("SIGTERM stops, but does not kill")
+	}
+}
+
+// Two starts at the same time: one gets the file.
+func TestPidFileIsTakenOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	if err := os.WriteFile(path, []byte(fmt.Sprintln(deadPid(t))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Each start is a process of its own, since the pid tells them apart.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const starts = 8
+	var mu sync.Mutex
+	won, done := 0, sync.WaitGroup{}
+	ends := make([]*os.File, 0, starts)
+	for range starts {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, w)
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), pidFileEnv+"="+path)
+		cmd.Stdin = r
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		answer := make([]byte, 4)
+		done.Go(func() {
+			if n, _ := out.Read(answer); string(answer[:n]) == "won" {
+				mu.Lock()
+				won++
+				mu.Unlock()
+			}
+		})
+		t.Cleanup(func() { cmd.Wait() })
+	}
+	done.Wait()
+	for _, w := range ends {
+		w.Close()
+	}
+	if won != 1 {
+		t.Errorf("%d of %d starts got the pid file, want 1", won, starts)
+	}
+}
+
+const pidFileEnv = "BATCH_TEST_PIDFILE"
+
+// takePidFile is what TestPidFileIsTakenOnce starts: it says whether it got
+// the file and holds it until its stdin ends.
+func takePidFile(path string) {
+	p, err := WritePidFile(path)
+	if err != nil {
+		fmt.Print("lost")
+		return
+	}
+	fmt.Print("won")
+	buf := make([]byte, 1)
+	for {
+		if _, err := os.Stdin.Read(buf); err != nil {
+			p.Remove()
+			return
+		}
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {errors.New("x"), 1}, {ErrTerminated, 1}, {Usagef("x"), 2},
+		{fmt.Errorf("start: %w", configError("f", "s", "x")), 2},
+	} {
+		if got := ExitCode(tc.err); got != tc.want {
+			t.Errorf("%v: got %d, want %d", tc.err, got, tc.want)
+		}
+	}
+}
