@@ -57,18 +57,19 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
-		Name:            "skytools",
-		Usage:           "queues, consumers and pooling for PostgreSQL",
-		Description:     "Each command also answers to its own name when the binary is linked under it.",
-		UsageText:       "skytools COMMAND [options] [arguments]",
-		Commands:        commands(),
-		HideVersion:     true,
-		HideHelpCommand: true,
-		Flags:           []cli.Flag{versionFlag()},
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		ExitErrHandler:  func(*cli.Context, error) {}, // Main prints and decides
-		OnUsageError:    usageError,
+		Name:                      "skytools",
+		Usage:                     "queues, consumers and pooling for PostgreSQL",
+		Description:               "Each command also answers to its own name when the binary is linked under it.",
+		UsageText:                 "skytools COMMAND [options] [arguments]",
+		Commands:                  commands(),
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // --set splits by itself
+		HideHelpCommand:           true,
+		Flags:                     []cli.Flag{versionFlag()},
+		Writer:                    stdout,
+		ErrWriter:                 stderr,
+		ExitErrHandler:            func(*cli.Context, error) {}, // Main prints and decides
+		OnUsageError:              usageError,
 		Action: func(c *cli.Context) error {
 			switch name := c.Args().First(); {
 			case c.Bool("version"):

@@ -191,8 +191,8 @@ func TestDaemonStartFails(t *testing.T) {
 func TestDaemonWaitsForItsDatabase(t *testing.T) {
 	t.Parallel()
 	pgqd := link(t, "pgqd")
-	ini, logfile, pidfile := daemonIni(t, "pgqd", "base_connstr = host=127.0.0.1 port=1 user=nobody\ndatabase_list = a, b\nexception_sleep = 0.01")
-	if code, _, stderr := call(t, pgqd, "-v", "-d", ini); code != 0 {
+	ini, logfile, pidfile := daemonIni(t, "pgqd", "base_connstr = host=127.0.0.1 port=1 user=nobody")
+	if code, _, stderr := call(t, pgqd, "-vd", "--set", "database_list=a,b,exception_sleep=0.01", ini); code != 0 {
 		t.Fatalf("%d, %q", code, stderr)
 	}
 	pgtest.Eventually(t, soon, "it was tried again and again", fileHas(logfile, "tries=9"))
