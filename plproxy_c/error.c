@@ -11,6 +11,7 @@
 
 #include "plproxy.h"
 
+static char *partition_name(const ProxyTask *task);
 static int	result_sqlstate(const PGresult *result);
 static int	error_field(const PGresult *result, int field);
 
@@ -59,8 +60,8 @@ plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message)
 	ereport(ERROR,
 			(errcode(sqlstate),
 			 sqlstate == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
-			 ? errmsg("could not connect to partition %d", task->partition)
-			 : errmsg("lost the connection to partition %d", task->partition),
+			 ? errmsg("could not connect to %s", partition_name(task))
+			 : errmsg("lost the connection to %s", partition_name(task)),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 plproxy_error_partition(task)));
 }
@@ -69,15 +70,11 @@ plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message)
 int
 plproxy_error_partition(ProxyTask *task)
 {
-	ProxyCluster *cluster = task->call->cluster;
 	PGconn	   *pg = task->conn ? task->conn->pg : NULL;
 	StringInfoData where;
 
 	initStringInfo(&where);
-	if (cluster->name)
-		appendStringInfo(&where, "partition %d of cluster \"%s\"", task->partition, cluster->name);
-	else
-		appendStringInfoString(&where, "partition of CONNECT");
+	appendStringInfoString(&where, partition_name(task));
 	if (pg && PQdb(pg))
 		appendStringInfo(&where, ", database \"%s\"", PQdb(pg));
 	if (pg && PQhost(pg))
@@ -85,6 +82,16 @@ plproxy_error_partition(ProxyTask *task)
 						 PQport(pg) ? PQport(pg) : "?");
 	errcontext("%s", where.data);
 	return 0;
+}
+
+static char *
+partition_name(const ProxyTask *task)
+{
+	const char *cluster = task->call->cluster->name;
+
+	return cluster
+		? psprintf("partition %d of cluster \"%s\"", task->partition, cluster)
+		: pstrdup("the database of CONNECT");
 }
 
 static int

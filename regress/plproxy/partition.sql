@@ -4,3 +4,8 @@ begin
     execute i_sql;
 end;
 $$;
+
+create function whoami() returns text language sql as 'select current_database()::text';
+create function whoami(i_ignored anyelement) returns text language sql as 'select current_database()::text';
+create function plus_one(i_a int4) returns int4 language sql as 'select i_a + 1';
+create function pid() returns int4 language sql as 'select pg_backend_pid()';

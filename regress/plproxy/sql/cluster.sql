@@ -1,0 +1,147 @@
+-- How clusters are described: by functions, by foreign servers.
+\set SHOW_CONTEXT never
+create function whoami() returns setof text language plproxy as $$ cluster 'shop'; run on all; $$;
+create function pids() returns setof int4 language plproxy as $$ cluster 'shop'; run on all; select pg_backend_pid(); $$;
+
+-- no such cluster: what the version function says
+select attempt('select whoami()');
+insert into plproxy.cluster values ('shop', 1);
+select attempt('select whoami()');
+insert into plproxy.partition values ('shop', 0, connstr('plproxy_part0'));
+select whoami();
+
+-- nothing is looked at before the version changes
+insert into plproxy.partition values ('shop', 1, connstr('plproxy_part1'));
+select whoami();
+create table before as select pids() as pid;
+update plproxy.cluster set version = 2 where name = 'shop';
+select whoami();
+-- and a new version drops the connections, a lower one too
+select count(*) from before join pids() p on p = pid;
+update plproxy.cluster set version = 1 where name = 'shop';
+select count(*) from whoami();
+truncate before;
+insert into before select pids();
+select count(*) from before join pids() p on p = pid;
+-- a change that cannot be loaded is an error as long as it lasts
+insert into plproxy.config values ('shop', 'modular_maping', '1');
+update plproxy.cluster set version = 3 where name = 'shop';
+select attempt('select whoami()');
+select attempt('select whoami()');
+update plproxy.config set key = 'MODULAR_mapping';
+select whoami();
+update plproxy.cluster set version = null where name = 'shop';
+select attempt('select whoami()');
+update plproxy.cluster set version = 4 where name = 'shop';
+update plproxy.partition set connstr = null where name = 'shop' and number = 0;
+select attempt('select whoami()');
+update plproxy.partition set connstr = connstr('plproxy_part0') where name = 'shop' and number = 0;
+
+-- every setting, good and bad
+create function try_setting(i_key text, i_val text) returns setof text language plpgsql as $$
+begin
+    delete from plproxy.config where name = 'shop';
+    insert into plproxy.config values ('shop', i_key, i_val);
+    update plproxy.cluster set version = version + 1 where name = 'shop';
+    return query select attempt('select count(*) from whoami()');
+end;
+$$;
+select k, v, try_setting(k, v) from (values
+    ('connection_lifetime', '3600'), ('query_timeout', '9'), ('connect_timeout', '5'), ('modular_mapping', '0'),
+    ('disable_binary', '1'), ('keepalive_idle', '60'), ('keepalive_interval', '10'), ('keepalive_count', '3'),
+    ('statement_timeout', '5'), ('default_user', 'Current_User'), ('query_timeout', null), ('query_timeout', ''),
+    ('query_timeout', '1.5'), ('query_timeout', '-1'), ('query_timeout', '99999999999'), ('query_timeout', '5 s'),
+    ('default_user', 'postgres'), (null, '1'), ('keepalive', '1')) s(k, v);
+delete from plproxy.config where name = 'shop';
+update plproxy.cluster set version = version + 1 where name = 'shop';
+
+-- the settings reach the connection
+select try_setting('connection_lifetime', '0');
+truncate before;
+insert into before select pids();
+select count(*) from before join pids() p on p = pid;
+
+-- a foreign server of the name comes first
+create server shop foreign data wrapper plproxy options (p0 'x');
+\set VERBOSITY sqlstate
+select whoami();
+\set VERBOSITY default
+create user mapping for public server shop;
+do $$ begin execute format('alter server shop options (set p0 %L, add p1 %L)', connstr('plproxy_part2'), connstr('plproxy_part3')); end $$;
+select whoami();
+drop server shop cascade;
+select whoami();
+-- but not one of another wrapper
+create foreign data wrapper other;
+create server shop foreign data wrapper other;
+select whoami();
+drop foreign data wrapper other cascade;
+
+-- what servers, wrappers and mappings may have
+create server bad foreign data wrapper plproxy;
+create server bad foreign data wrapper plproxy options (p0 '', p2 '');
+create server bad foreign data wrapper plproxy options (p0 '', partition_0 '');
+create server bad foreign data wrapper plproxy options (p0 '', p00001 '', partition_2 '');
+drop server bad;
+create server bad foreign data wrapper plproxy options (p0 '', p4294967297 '');
+create server bad foreign data wrapper plproxy options (p0 '', query_timeout 'x');
+create server bad foreign data wrapper plproxy options (p0 '', port '1');
+create server bad foreign data wrapper plproxy options (p0 '', query_timeout '5', default_user 'session_user');
+create user mapping for public server bad options (host 'x');
+create foreign table t (a int4) server bad options (a 'b');
+create foreign table t (a int4) server bad;
+select * from t;
+drop server bad cascade;
+alter foreign data wrapper plproxy options (add p0 'x');
+alter foreign data wrapper plproxy options (add nonsense 'x');
+select plproxy_fdw_validator('{p0}'::text[], 'pg_foreign_server'::regclass);
+
+-- usage, mappings, changes of all of them count at once
+do $$ begin execute format('create server shop foreign data wrapper plproxy options (p0 %L)', connstr('plproxy_part0')); end $$;
+create role plproxy_shopper login;
+create role plproxy_other login;
+create function who() returns text language plproxy as $$ cluster 'shop'; select current_user::text; $$;
+set role plproxy_shopper;
+select attempt('select who()');
+reset role;
+grant usage on foreign server shop to plproxy_shopper;
+set role plproxy_shopper;
+\set VERBOSITY sqlstate
+select who();
+\set VERBOSITY default
+reset role;
+create user mapping for plproxy_shopper server shop;
+set role plproxy_shopper;
+select who();
+reset role;
+alter user mapping for plproxy_shopper server shop options (add user 'plproxy_other', add password 'not asked for');
+set role plproxy_shopper;
+select who();
+reset role;
+revoke usage on foreign server shop from plproxy_shopper;
+set role plproxy_shopper;
+select attempt('select who()');
+reset role;
+create user mapping for public server shop;
+select who() = current_user;
+-- defaults of the wrapper count, the server's come first
+do $$ begin execute format('alter server shop options (add p1 %L, add p2 %L)', connstr('plproxy_part1'), connstr('plproxy_part2')); end $$;
+select attempt('select whoami()');
+alter foreign data wrapper plproxy options (add modular_mapping '1');
+select whoami();
+alter server shop options (add modular_mapping '0');
+select attempt('select whoami()');
+alter foreign data wrapper plproxy options (drop modular_mapping);
+drop server shop cascade;
+drop role plproxy_shopper, plproxy_other;
+
+-- without the functions there are only servers
+alter schema plproxy rename to not_plproxy;
+\c -
+\set SHOW_CONTEXT never
+select attempt('select whoami()');
+alter schema not_plproxy rename to plproxy;
+select count(*) from whoami();
+
+drop table before;
+drop function whoami, pids, try_setting, who;

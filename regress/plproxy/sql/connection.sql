@@ -1,0 +1,116 @@
+-- Connections: opened when needed, kept, replaced when their server went away.
+\set SHOW_CONTEXT never
+select count(*) from everywhere($$
+    create function who() returns text language sql as 'select current_user || '' '' || current_setting(''application_name'')';
+    create function big(i_a text) returns int4 language sql as 'select length(i_a)';
+    create function big_back(i_n int4) returns text language sql as 'select repeat(''x'', i_n)';
+$$);
+create function pid() returns int4 language plproxy as $$ cluster 'four'; run on 1; $$;
+create function pids() returns setof int4 language plproxy as $$ cluster 'four'; run on all; target pid; $$;
+create function who() returns text language plproxy as $$ cluster 'four'; run on 1; $$;
+
+-- one backend for all calls, also across transactions and rollbacks
+select pid() as first \gset
+select pid() = :first;
+begin;
+select pid() = :first;
+rollback;
+select pid() = :first;
+select who();
+
+-- a server that went away between calls is not noticed
+select pg_terminate_backend(p, 10000) from pids() p;
+select pid() <> :first;
+select count(*) from pids();
+select pid() = pid();
+
+-- one that goes away during a call is; the next call connects again
+select count(*) from everywhere($$
+    create function die() returns int4 language plpgsql as $f$
+    begin
+        perform pg_terminate_backend(pg_backend_pid());
+        perform pg_sleep(60);
+        return 1;
+    end;
+    $f$;
+$$);
+create function die() returns int4 language plproxy as $$ cluster 'four'; run on 1; $$;
+create function die_all() returns setof int4 language plproxy as $$ cluster 'four'; run on all; target die; $$;
+select attempt('select die()');
+select attempt('select die_all()');
+select count(*) from pids();
+
+-- as whom: the caller, the owner of a SECURITY DEFINER function, or the string's
+create role plproxy_caller login;
+create role plproxy_owner login superuser;
+grant usage on schema plproxy to public;
+grant select on all tables in schema plproxy to public;
+create function who_definer() returns text language plproxy security definer as $$ cluster 'four'; run on 1; target who; $$;
+alter function who_definer() owner to plproxy_owner;
+create function who_connect(i_connstr text) returns text language plproxy as $$ connect i_connstr; select who(); $$;
+set role plproxy_caller;
+select who(), who_definer();
+select who_connect(connstr('plproxy_part0') || ' user=postgres application_name=mine');
+select who_connect(format('postgresql://postgres@127.0.0.1:%s/plproxy_part0', current_setting('port')));
+-- the pool of one user is not another's
+select pid() <> :first;
+reset role;
+select who();
+
+-- a session user stays the same whatever the role
+insert into plproxy.config values ('four', 'default_user', 'session_user');
+update plproxy.cluster set version = version + 1 where name = 'four';
+set role plproxy_caller;
+select who() = session_user || ' plproxy';
+reset role;
+delete from plproxy.config where name = 'four';
+update plproxy.cluster set version = version + 1 where name = 'four';
+drop function who_definer();
+drop role plproxy_owner;
+
+-- parameters and answers larger than any socket buffer, both ways at once
+create function big(i_a text) returns int4 language plproxy as $$ cluster 'four'; run on 1; $$;
+create function big_back(i_n int4) returns text language plproxy as $$ cluster 'four'; run on 1; $$;
+create function big_both(i_a text) returns setof int4 language plproxy as $$
+    cluster 'four'; run on all; select length(i_a || i_a);
+$$;
+select big(repeat('x', 20000000)), length(big_back(20000000));
+select * from big_both(repeat('x', 5000000));
+
+-- no such host, port, database: class 08, and the others are not harmed
+create function nobody(i_connstr text) returns text language plproxy as $$ connect i_connstr; select who(); $$;
+\set VERBOSITY sqlstate
+select nobody('host=127.0.0.1 port=1 dbname=x');
+select nobody(connstr('no_such_database'));
+select nobody('host=no-such-host.invalid dbname=x');
+select nobody('host=/no/such/dir dbname=x');
+\set VERBOSITY terse
+select nobody('host=127.0.0.1 port=1 dbname=x');
+\set VERBOSITY default
+insert into plproxy.cluster values ('half');
+insert into plproxy.partition values ('half', 0, connstr('plproxy_part0')), ('half', 1, 'host=127.0.0.1 port=1');
+create function half() returns setof int4 language plproxy as $$ cluster 'half'; run on all; target pid; $$;
+create function half0() returns setof int4 language plproxy as $$ cluster 'half'; run on 0; target pid; $$;
+\set VERBOSITY terse
+select half();
+\set VERBOSITY default
+select half0() is not null;
+-- a server that takes long to let us in: the string's connect_timeout, the
+-- cluster's, and a cancel in the middle
+select nobody(connstr('plproxy_part0') || ' options=''-c post_auth_delay=5'' connect_timeout=1');
+insert into plproxy.cluster values ('late');
+insert into plproxy.config values ('late', 'connect_timeout', '1');
+insert into plproxy.partition values ('late', 0, connstr('plproxy_part0') || ' options=''-c post_auth_delay=5''');
+create function late() returns int4 language plproxy as $$ cluster 'late'; target pid; $$;
+select late();
+set statement_timeout = '100ms';
+select late();
+reset statement_timeout;
+
+-- the second host of a list that works
+select nobody(format('host=127.0.0.1,127.0.0.1 port=1,%s dbname=plproxy_part0', current_setting('port')));
+
+drop function pid, pids, who, die, die_all, who_connect, big, big_back, big_both, nobody, half, half0, late;
+revoke usage on schema plproxy from public;
+drop owned by plproxy_caller;
+drop role plproxy_caller;
