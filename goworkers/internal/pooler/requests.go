@@ -10,14 +10,18 @@ type requests struct {
 	queue   []byte
 	head    int
 	copying bool // the server takes CopyData
+	open    bool // extended messages without a Sync behind them: a transaction may run
 }
 
-func (r *requests) empty() bool { return r.head == len(r.queue) }
+// empty tells that nothing is outstanding: the next ReadyForQuery is somebody else's.
+func (r *requests) empty() bool { return r.answeredAll() && !r.open }
 
-func (r *requests) reset() { r.queue, r.head, r.copying = r.queue[:0], 0, false }
+func (r *requests) answeredAll() bool { return r.head == len(r.queue) }
+
+func (r *requests) reset() { *r = requests{queue: r.queue[:0]} }
 
 func (r *requests) front() byte {
-	if r.empty() {
+	if r.answeredAll() {
 		return 0
 	}
 	return r.queue[r.head]
@@ -26,10 +30,10 @@ func (r *requests) front() byte {
 func (r *requests) pop() {
 	r.head++
 	// CopyDone and CopyFail have no answer of their own.
-	for !r.empty() && (r.front() == pgwire.MsgCopyDone || r.front() == pgwire.MsgCopyFail) {
+	for r.front() == pgwire.MsgCopyDone || r.front() == pgwire.MsgCopyFail {
 		r.head++
 	}
-	if r.empty() {
+	if r.answeredAll() {
 		r.queue, r.head = r.queue[:0], 0
 	}
 }
@@ -42,9 +46,12 @@ func (r *requests) sent(typ byte) {
 		if r.copying {
 			return
 		}
+		r.open = false
+	case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose:
+		r.open = true
 	case pgwire.MsgCopyDone, pgwire.MsgCopyFail:
 		r.copying = false
-		if r.empty() {
+		if r.answeredAll() {
 			return
 		}
 	case pgwire.MsgCopyData, pgwire.MsgFlush:
@@ -119,10 +126,13 @@ func (r *requests) ready() {
 		for r.front() != 0 && r.front() != pgwire.MsgSync {
 			r.head++
 		}
-		if r.empty() {
+		if r.answeredAll() {
 			r.reset()
 			return
 		}
 		r.pop()
+	}
+	if r.answeredAll() {
+		r.open = false
 	}
 }
