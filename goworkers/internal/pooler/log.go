@@ -137,6 +137,13 @@ func (w *logWriter) Close() {
 	}
 }
 
+func newLog(out *logWriter) *logrus.Logger {
+	log := logrus.New()
+	log.SetFormatter(lineFormat{})
+	log.SetOutput(out)
+	return log
+}
+
 // setVerbosity takes over `verbose` and -v.
 func (p *Pooler) setVerbosity() {
 	level := logrus.InfoLevel

@@ -250,7 +250,7 @@ func (c *client) authStep(out []byte, done bool, err error) {
 	p, login := c.p, c.login
 	if err != nil {
 		why := "password authentication failed"
-		if login.auth.Secret.Kind() == pgwire.SecretSCRAM || login.auth.Method == pgwire.MethodSCRAM {
+		if m := login.auth.Method; m == pgwire.MethodSCRAM || m == pgwire.MethodMD5 && login.auth.Secret.Kind() == pgwire.SecretSCRAM {
 			why = "SASL authentication failed"
 		}
 		if !errors.Is(err, pgwire.ErrPassword) {

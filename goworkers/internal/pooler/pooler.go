@@ -84,8 +84,8 @@ type Pooler struct {
 	draining    bool
 }
 
-// New makes a pooler that listens and is ready to Run.
-func New(cfg *ini.Config, opt Options) (*Pooler, error) {
+// newPooler makes the maps and lists of a pooler.
+func newPooler(cfg *ini.Config, opt Options) *Pooler {
 	p := &Pooler{
 		options: opt, mockKey: make([]byte, 32),
 		databases: map[string]*database{}, users: map[string]*user{}, clients: map[*client]struct{}{},
@@ -94,6 +94,12 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 	}
 	rand.Read(p.mockKey)
 	p.consolePool = &dbPool{p: p, db: &database{Database: &ini.Database{}, p: p, name: consoleName}}
+	return p
+}
+
+// New makes a pooler that listens and is ready to Run.
+func New(cfg *ini.Config, opt Options) (*Pooler, error) {
+	p := newPooler(cfg, opt)
 	var err error
 	if p.set, err = newSettings(cfg); err != nil {
 		return nil, err
@@ -104,9 +110,7 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 	if p.logOut, err = newLogWriter(opt.Log, cfg.LogFile); err != nil {
 		return nil, err
 	}
-	p.log = logrus.New()
-	p.log.SetFormatter(lineFormat{})
-	p.log.SetOutput(p.logOut)
+	p.log = newLog(p.logOut)
 	if p.loop, err = evloop.New(evloop.Hooks{Sweep: p.sweep, Turn: p.turn}); err != nil {
 		p.logOut.Close()
 		return nil, err

@@ -255,9 +255,9 @@ func TestClientThatDiesInATransactionTakesItsServerAlong(t *testing.T) {
 		b.Close(background(t))
 		r.waitFor("clients are gone", func() bool { return r.pool("d")["cl_active"] == "0" })
 	}
-	if !strings.Contains(r.log.String(), "client disconnect while server was not ready") {
-		t.Error("the log does not tell why the server was closed")
-	}
+	r.waitFor("the log tells why the server was closed", func() bool {
+		return strings.Contains(r.log.String(), "client disconnect while server was not ready")
+	})
 }
 
 func TestParametersFollowTheClientFromServerToServer(t *testing.T) {

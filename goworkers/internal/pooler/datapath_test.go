@@ -1,0 +1,375 @@
+package pooler
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"goworkers/internal/pgtest"
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// lines are n lines of a table with a text column, each different.
+func lines(n, width int) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&b, "%d\t%s\n", i, strings.Repeat(string(rune('a'+i%26)), width+i%17))
+	}
+	return b.Bytes()
+}
+
+// With socket buffers of 4 kB every write is cut somewhere: what comes back must be
+// what was sent, byte by byte, in order, once.
+func TestCopyKeepsBytesThroughSmallSocketBuffers(t *testing.T) {
+	db := pgtest.DB(t)
+	db.Exec(t, "create table public.t(i int, s text)")
+	for _, buf := range []int{0, 4096} {
+		t.Run(fmt.Sprintf("tcp_socket_buffer=%d", buf), func(t *testing.T) {
+			r := start(t, config{databases: entry("d", db, "pool_size=2"), settings: fmt.Sprintf("tcp_socket_buffer = %d", buf)})
+			data := lines(20000, 150)
+			want := sha256.Sum256(data)
+			var wg sync.WaitGroup
+			for range 2 {
+				conn := r.connect("d")
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					defer cancel()
+					for range 2 {
+						if _, err := conn.Exec(ctx, "create temp table if not exists mine (i int, s text)"); err != nil {
+							t.Error(err)
+						}
+						// One transaction: another would have another server.
+						tx, err := conn.Begin(ctx)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						tx.Exec(ctx, "create temp table c (i int, s text) on commit drop")
+						if _, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(data), "copy c from stdin"); err != nil {
+							t.Error(err)
+							return
+						}
+						h := sha256.New()
+						if _, err := conn.PgConn().CopyTo(ctx, h, "copy (select * from c order by i) to stdout"); err != nil {
+							t.Error(err)
+							return
+						}
+						if got := h.Sum(nil); !bytes.Equal(got, want[:]) {
+							t.Errorf("got %s, want %s", hex.EncodeToString(got), hex.EncodeToString(want[:]))
+						}
+						if err := tx.Rollback(ctx); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// rawLogin logs in over a plain socket, for tests that drive the protocol themselves.
+func (r *rig) rawLogin(db string) net.Conn {
+	r.t.Helper()
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.Write(pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: db}}))
+	skipTo(r.t, conn, pgwire.MsgReadyForQuery)
+	return conn
+}
+
+// skipTo reads messages to the first of a type and returns its body; bodies before it
+// are not kept.
+func skipTo(t *testing.T, conn io.Reader, want byte) []byte {
+	t.Helper()
+	for {
+		var head [pgwire.HeaderSize]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			t.Fatalf("waiting for %s: %v", pgwire.TypeName(want, false), err)
+		}
+		typ, size, _, err := pgwire.ParseHeader(head[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if typ == want {
+			body := make([]byte, size-pgwire.HeaderSize)
+			io.ReadFull(conn, body)
+			return body
+		}
+		if _, err := io.CopyN(io.Discard, conn, int64(size-pgwire.HeaderSize)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestHugeMessagesStreamThrough(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	conn := r.rawLogin("d")
+	var most uint64
+	watch := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-watch:
+				return
+			case <-tick.C:
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapAlloc)
+			}
+		}
+	}()
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	// One row of 100 MB, then a query of 50 MB.
+	conn.Write(pgwire.AppendQuery(nil, "select pg_catalog.repeat('x', 100000000)"))
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
+	const size = 50_000_000
+	query := []byte("select pg_catalog.length('")
+	conn.Write(pgwire.AppendHeader(nil, pgwire.MsgQuery, len(query)+size+4))
+	conn.Write(query)
+	block := bytes.Repeat([]byte("y"), 100_000)
+	for range size / len(block) {
+		if _, err := conn.Write(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Write([]byte("');\x00"))
+	var row [][]byte
+	row, err := pgwire.ParseDataRow(row, skipTo(t, conn, pgwire.MsgDataRow))
+	if err != nil || string(row[0]) != fmt.Sprint(size) {
+		t.Fatalf("length %q: %v", row, err)
+	}
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
+	close(watch)
+	<-watched
+	if grown := int64(most) - int64(before.HeapAlloc); grown > 20<<20 {
+		t.Fatalf("the heap grew by %d MB", grown>>20)
+	}
+}
+
+// A COPY that fails ends before its data: the server must get the message that it has
+// a part of whole, and the next client must find it in order.
+func TestCopyThatFailsWithinAMessageLeavesTheServerInOrder(t *testing.T) {
+	db := pgtest.DB(t)
+	db.Exec(t, "create table public.c (i int)")
+	r := start(t, config{databases: entry("d", db, "pool_size=1")})
+	conn := r.rawLogin("d")
+	other := r.connect("d")
+	pid := value[int](t, other, backend)
+	half := bytes.Repeat([]byte("1\n"), 50000)
+	for _, begin := range []string{"", "begin; "} {
+		for range 3 {
+			conn.Write(pgwire.AppendQuery(nil, begin+"copy public.c from stdin"))
+			skipTo(t, conn, pgwire.MsgCopyInResponse)
+			// The first message is refused; half of a second one follows it at once.
+			out := pgwire.AppendMessage(nil, pgwire.MsgCopyData, []byte(strings.Repeat("no number\n", 10)))
+			out = pgwire.AppendHeader(out, pgwire.MsgCopyData, 2*len(half))
+			conn.Write(append(out, half...))
+			if rep, err := pgwire.ParseReport(skipTo(t, conn, pgwire.MsgErrorResponse)); err != nil || rep.Code != "22P02" {
+				t.Fatalf("got %v, %v", rep, err)
+			}
+			skipTo(t, conn, pgwire.MsgReadyForQuery)
+			if n := r.pool("d")["sv_active"]; n != "1" {
+				t.Fatalf("%s servers are active within the message", n)
+			}
+			conn.Write(half)
+			conn.Write(pgwire.AppendMessage(nil, pgwire.MsgCopyDone, nil))
+			if begin == "" {
+				if got := value[int](t, other, backend); got != pid {
+					t.Fatalf("server %d instead of %d", got, pid)
+				}
+			}
+			conn.Write(pgwire.AppendQuery(nil, "rollback"))
+			skipTo(t, conn, pgwire.MsgReadyForQuery)
+			if got := value[int](t, other, backend); got != pid {
+				t.Fatalf("server %d instead of %d", got, pid)
+			}
+		}
+	}
+}
+
+// A client that sends without reading is held up, and gets all its answers when it
+// reads at last.
+func TestClientThatDoesNotReadIsHeldUpAndLosesNothing(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=2")})
+	conn := r.rawLogin("d")
+	other := r.connect("d")
+	const queries = 400
+	sent := make(chan error, 1)
+	go func() {
+		for i := range queries {
+			if _, err := conn.Write(pgwire.AppendQuery(nil, fmt.Sprintf("select %d, pg_catalog.repeat('x', 100000)", i))); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	// 40 MB cannot lie in the sockets: the server stands still, others do not.
+	r.waitFor("the server is busy", func() bool { return r.pool("d")["sv_active"] == "1" })
+	for range 20 {
+		exec(t, other, "select 1")
+	}
+	for i := range queries {
+		row, err := pgwire.ParseDataRow(nil, skipTo(t, conn, pgwire.MsgDataRow))
+		if err != nil || string(row[0]) != fmt.Sprint(i) || len(row[1]) != 100000 {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		skipTo(t, conn, pgwire.MsgReadyForQuery)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Cut at every byte: a conversation in which each write is one byte long.
+func TestMessagesMayComeByteByByte(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	out := pgwire.AppendSSLRequest(nil)
+	for i := range out {
+		conn.Write(out[i : i+1])
+	}
+	answer := make([]byte, 1)
+	if io.ReadFull(conn, answer); answer[0] != 'N' {
+		t.Fatalf("answer %q to SSLRequest", answer)
+	}
+	out = pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: "d"}})
+	out = pgwire.AppendQuery(out, "select 'one'")
+	out = pgwire.AppendParse(out, nil, []byte("select 'two'"), []byte{0, 0})
+	out = pgwire.AppendBindHead(out, nil, nil, 6)
+	out = append(out, 0, 0, 0, 0, 0, 0)
+	out = pgwire.AppendExecute(out, nil, 0)
+	out = pgwire.AppendSync(out)
+	go func() {
+		for i := range out {
+			conn.Write(out[i : i+1])
+		}
+	}()
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
+	for _, want := range []string{"one", "two"} {
+		row, err := pgwire.ParseDataRow(nil, skipTo(t, conn, pgwire.MsgDataRow))
+		if err != nil || string(row[0]) != want {
+			t.Fatalf("got %q, want %q: %v", row, want, err)
+		}
+		skipTo(t, conn, pgwire.MsgReadyForQuery)
+	}
+}
+
+// The hot path, as the loop drives it: a client's query to the server, the answer
+// back, the link made before and taken apart after it. Nothing may be allocated.
+func TestForwardingDoesNotAllocate(t *testing.T) {
+	cfg, _, err := ini.Parse("test", "[databases]\nd = host=127.0.0.1\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=1\n"+
+		"unix_socket_dir=\nauth_type=trust\npool_mode=transaction\nlog_connections=0\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPooler(cfg, Options{})
+	if p.set, err = newSettings(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if p.tracked, err = newTracked(nil); err != nil {
+		t.Fatal(err)
+	}
+	if p.logOut, err = newLogWriter(nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	if p.loop, err = evloop.New(evloop.Hooks{}); err != nil {
+		t.Fatal(err)
+	}
+	p.log = newLog(p.logOut)
+	defer p.end()
+	if err := p.apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	pl := p.poolOf(p.databases["d"], p.userNamed("u"))
+	socket := func() (ours, theirs int) {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fds[0], fds[1]
+	}
+	cfd, user := socket()
+	sfd, backendFD := socket()
+	defer syscall.Close(user)
+	defer syscall.Close(backendFD)
+	c := &client{conn: conn{p: p, fd: int32(cfd)}, phase: phaseActive, pl: pl, vars: noVars}
+	c.pc.Owner = c
+	p.clients[c] = struct{}{}
+	if err := c.watch(evloop.Readable, c); err != nil {
+		t.Fatal(err)
+	}
+	pl.AddClient(&c.pc, 0)
+	pl.Request(&c.pc, 0)
+	a, ok := p.manager.Next()
+	if !ok || a.Kind != pool.Connect {
+		t.Fatalf("action %v", a)
+	}
+	s := &server{conn: conn{p: p, fd: int32(sfd)}, ps: a.Server, pl: pl, vars: noVars, phase: serverForward, status: 'I'}
+	a.Server.Owner = s
+	if err := s.watch(evloop.Readable, s); err != nil {
+		t.Fatal(err)
+	}
+	pl.ServerReady(s.ps, 0)
+	p.run()
+
+	query := pgwire.AppendQuery(nil, "select 1")
+	extended := pgwire.AppendParse(nil, nil, []byte("select 1"), []byte{0, 0})
+	extended = append(pgwire.AppendBindHead(extended, nil, nil, 6), 0, 0, 0, 0, 0, 0)
+	extended = pgwire.AppendSync(pgwire.AppendExecute(extended, nil, 0))
+	row := pgwire.AppendCommandComplete(pgwire.AppendDataRow(nil, [][]byte{bytes.Repeat([]byte("x"), 1000)}), "SELECT 1")
+	answer := pgwire.AppendReadyForQuery(row, pgwire.TxIdle)
+	extendedAnswer := []byte{'1', 0, 0, 0, 4, '2', 0, 0, 0, 4}
+	extendedAnswer = pgwire.AppendReadyForQuery(append(extendedAnswer, row...), pgwire.TxIdle)
+	got := make([]byte, 64<<10)
+	pass := func(request, reply []byte) {
+		evloop.Write(user, request)
+		c.Ready(evloop.Readable)
+		if n, err := evloop.Read(backendFD, got); err != nil || !bytes.Equal(got[:n], request) {
+			t.Fatalf("the server got %q: %v", got[:n], err)
+		}
+		evloop.Write(backendFD, reply)
+		s.Ready(evloop.Readable)
+		if n, err := evloop.Read(user, got); err != nil || !bytes.Equal(got[:n], reply) {
+			t.Fatalf("the client got %q: %v", got[:n], err)
+		}
+		if c.srv != nil {
+			t.Fatal("the server is not released")
+		}
+	}
+	if n := testing.AllocsPerRun(1000, func() {
+		pass(query, answer)
+		pass(extended, extendedAnswer)
+	}); n != 0 {
+		t.Fatalf("%v allocations for two transactions", n)
+	}
+}

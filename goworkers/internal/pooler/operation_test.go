@@ -1,0 +1,411 @@
+package pooler
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"goworkers/internal/pgtest"
+)
+
+// traffic runs queries on several connections until the returned func is called,
+// which gives how many were done and the first error.
+func (r *rig) traffic(db string, n int) func() (int64, error) {
+	r.t.Helper()
+	var done atomic.Int64
+	var first atomic.Pointer[error]
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for range n {
+		conn := r.connect(db)
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				limit, stop := context.WithTimeout(context.Background(), 30*time.Second)
+				_, err := conn.Exec(limit, "select 1")
+				stop()
+				if err != nil {
+					first.CompareAndSwap(nil, &err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	r.waitFor("traffic runs", func() bool { return done.Load() > 0 })
+	return func() (int64, error) {
+		cancel()
+		wg.Wait()
+		if err := first.Load(); err != nil {
+			return done.Load(), *err
+		}
+		return done.Load(), nil
+	}
+}
+
+func TestPauseHoldsTrafficAndResumeLosesNothing(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=3")})
+	stop := r.traffic("d", 8)
+	for range 5 {
+		r.console("pause d")
+		if row := r.pool("d"); row["sv_active"] != "0" || row["sv_idle"] != "0" {
+			t.Fatalf("paused with servers: %v", row)
+		}
+		r.waitFor("clients queue", func() bool { return r.pool("d")["cl_waiting"] == "8" })
+		r.console("resume d")
+		r.waitFor("servers work", func() bool { return r.pool("d")["sv_login"] == "0" })
+	}
+	r.console("pause")
+	if rows := r.console("show state"); rows[1]["value"] != "yes" {
+		t.Fatalf("state: %v", rows)
+	}
+	r.console("resume")
+	if _, err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for sql, want := range map[string]string{
+		"resume d": "database d is not paused", "resume": "pooler is not paused/suspended", "pause nowhere": "no such database: nowhere",
+	} {
+		if _, err := r.command(sql); err == nil || pgError(t, err).Message != want {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
+// PAUSE waits for a transaction; canceling it resumes.
+func TestPauseWaitsAndCanBeCanceled(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	a := r.connect("d")
+	exec(t, a, "begin")
+	admin, err := pgconn.Connect(background(t), r.dsn("pgbouncer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	got := make(chan error, 1)
+	go func() {
+		_, err := admin.Exec(background(t), "pause d").ReadAll()
+		got <- err
+	}()
+	r.waitFor("paused", func() bool { return r.database("d")["paused"] == "1" })
+	if err := admin.CancelRequest(background(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err == nil {
+		t.Fatal("PAUSE is done within a transaction")
+	}
+	if r.database("d")["paused"] != "0" {
+		t.Fatal("still paused")
+	}
+	exec(t, a, "commit")
+	exec(t, a, "select 1")
+}
+
+func (r *rig) database(name string) map[string]string {
+	for _, row := range r.console("show databases") {
+		if row["name"] == name {
+			return row
+		}
+	}
+	return nil
+}
+
+func TestReloadAddsChangesAndRemovesDatabases(t *testing.T) {
+	db, other := pgtest.DB(t), pgtest.DB(t)
+	r := start(t, config{databases: entry("d", db) + "\n" + entry("gone", db)})
+	a, g := r.connect("d"), r.connect("gone")
+	if got := value[string](t, a, "select current_database()::text"); got != db.Name {
+		t.Fatalf("in %s", got)
+	}
+	stop := r.traffic("d", 3)
+	r.write(config{databases: entry("d", db) + "\n" + entry("new", other)})
+	r.console("reload")
+	if got := value[string](t, r.connect("new"), "select current_database()::text"); got != other.Name {
+		t.Fatalf("new leads to %s", got)
+	}
+	if _, err := g.Exec(background(t), "select 1"); err == nil || pgError(t, err).Message != "database removed" {
+		t.Fatalf("client of the removed database: %v", err)
+	}
+	// A broken file is refused, and everything goes on.
+	r.write(config{databases: entry("d", db) + "\n" + entry("new", other), settings: "no_such_setting = 1"})
+	_, err := r.command("reload")
+	if e := pgError(t, err); e.Code != "F0000" || e.Message != "RELOAD failed, see logs for additional details" {
+		t.Fatalf("got %v", e)
+	}
+	r.waitFor("the log names the setting", func() bool { return strings.Contains(r.log.String(), "no_such_setting") })
+	// The name leads elsewhere now: idle servers are replaced, the client stays.
+	r.write(config{databases: entry("d", other) + "\n" + entry("new", other)})
+	r.p.Signal(syscall.SIGHUP)
+	r.waitFor("d leads elsewhere", func() bool { return value[string](t, a, "select current_database()::text") == other.Name })
+	if _, err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLostServerIsToldAndThePoolRecovers(t *testing.T) {
+	server := pgtest.Server(t)
+	r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=postgres pool_size=2", server.Port)})
+	a, idle := r.connect("d"), r.connect("d")
+	exec(t, idle, "select 1")
+	exec(t, a, "begin")
+	server.Stop(t)
+	if _, err := a.Exec(background(t), "select 1"); err == nil {
+		t.Fatal("a query succeeds without a server")
+	}
+	for range 5 {
+		err := r.tryQuery("d")
+		e, ok := asPgError(err)
+		if !ok || !strings.Contains(e.Message, "connect failed") && !strings.Contains(e.Message, "server conn crashed?") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	r.waitFor("the failure is logged", func() bool { return strings.Contains(r.log.String(), "server login failed: ") })
+	if n := strings.Count(r.log.String(), "server login failed: "); n != 1 {
+		t.Errorf("%d lines tell of the same failure", n)
+	}
+	server.Start(t)
+	r.waitFor("the pool works again", func() bool { return r.tryQuery("d") == nil })
+}
+
+// tryQuery logs in and runs a query.
+func (r *rig) tryQuery(db string) error {
+	conn, err := pgconn.Connect(background(r.t), r.dsn(db))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(background(r.t), "select 1").ReadAll()
+	return err
+}
+
+func TestLimitsOnClients(t *testing.T) {
+	db := pgtest.DB(t)
+	r := start(t, config{
+		databases: entry("d", db) + "\n" + entry("few", db, "max_db_client_connections=1"),
+		settings:  "max_client_conn = 3",
+	})
+	r.connect("d")
+	r.connect("few")
+	if e := r.refused("few"); e.Message != "client connections exceeded (max_db_client_connections)" {
+		t.Fatalf("got %v", e)
+	}
+	last := r.connect("d")
+	if e := r.refused("d"); e.Message != "no more connections allowed (max_client_conn)" || e.Code != "08P01" {
+		t.Fatalf("got %v", e)
+	}
+	// The console is still to be reached.
+	r.console("show version")
+	last.Close(background(t))
+	r.waitFor("the place is free", func() bool { return r.tryQuery("d") == nil })
+	r.console("disable d")
+	if e := r.refused("d"); e.Message != `database "d" is disabled` {
+		t.Fatalf("got %v", e)
+	}
+	r.console("enable d")
+	r.connect("d").Close(background(t))
+}
+
+func TestTimeouts(t *testing.T) {
+	db := pgtest.DB(t)
+	for _, tc := range []struct{ setting, sql, want string }{
+		{"query_timeout = 0.3", "select pg_catalog.pg_sleep(60)", "query timeout"},
+		{"transaction_timeout = 0.3", "begin; select pg_catalog.pg_sleep(60)", "transaction timeout"},
+		{"idle_transaction_timeout = 0.3", "begin", "idle transaction timeout"},
+		{"client_idle_timeout = 0.3", "select 1", "client_idle_timeout"},
+	} {
+		t.Run(tc.want, func(t *testing.T) {
+			r := start(t, config{databases: entry("d", db), settings: tc.setting})
+			conn, err := pgconn.Connect(background(t), r.dsn("d"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			if _, err = conn.Exec(background(t), tc.sql).ReadAll(); err == nil {
+				// The message comes by itself.
+				err = conn.WaitForNotification(background(t))
+			}
+			if e, ok := asPgError(err); !ok || e.Message != tc.want || e.Severity != "FATAL" {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+	t.Run("query_wait_timeout", func(t *testing.T) {
+		r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "query_wait_timeout = 0.3"})
+		a, b := r.connect("d"), r.connect("d")
+		exec(t, a, "begin")
+		if _, err := b.Exec(background(t), "select 1"); err == nil || pgError(t, err).Message != "query_wait_timeout" {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+// The columns of each SHOW, in their order: monitoring reads them by name and place.
+func TestShowColumns(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	r.connect("d")
+	for what, want := range map[string]string{
+		"version":   "version",
+		"databases": "name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode load_balance_hosts max_connections current_connections max_client_connections current_client_connections paused disabled",
+		"pools":     "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts",
+		"clients":   "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
+		"servers":   "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
+		"stats": "database total_server_assignment_count total_xact_count total_query_count total_received total_sent total_xact_time total_query_time total_wait_time total_client_parse_count total_server_parse_count total_bind_count total_client_login_count " +
+			"avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent avg_xact_time avg_query_time avg_wait_time avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count",
+		"stats_totals":   "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time client_parse_count server_parse_count bind_count client_login_count",
+		"stats_averages": "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count",
+		"totals":         "name value",
+		"users":          "name pool_size reserve_pool_size pool_mode max_user_connections current_connections max_user_client_connections current_client_connections",
+		"lists":          "list items",
+		"config":         "key value default changeable",
+		"state":          "key value",
+		"dns_hosts":      "hostname ttl addrs",
+	} {
+		conn, err := pgconn.Connect(background(t), r.dsn("pgbouncer"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		results := conn.Exec(background(t), "show "+what)
+		if !results.NextResult() {
+			t.Fatalf("%s: %v", what, results.Close())
+		}
+		var got []string
+		for _, f := range results.ResultReader().FieldDescriptions() {
+			got = append(got, f.Name)
+		}
+		tag, err := results.ResultReader().Close()
+		if err != nil || tag.String() != "SHOW" {
+			t.Errorf("show %s: tag %q: %v", what, tag, err)
+		}
+		if err := results.Close(); err != nil {
+			t.Error(err)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("show %s:\n got %s\nwant %s", what, s, want)
+		}
+		conn.Close(background(t))
+	}
+	if len(shows) != 14 {
+		t.Errorf("%d results can be asked for: this test knows 14", len(shows))
+	}
+}
+
+func TestConsoleCommands(t *testing.T) {
+	r := start(t, config{
+		databases: entry("d", pgtest.DB(t)), settings: "stats_users = watcher",
+		authFile: "\"postgres\" \"\"\n\"watcher\" \"\"\n\"other\" \"\"\n",
+	})
+	a := r.connect("d")
+	pid := value[int](t, a, backend)
+	r.console("reconnect d")
+	if got := value[int](t, a, backend); got == pid {
+		t.Error("RECONNECT left the server")
+	}
+	r.console("wait_close d")
+	r.console("SET Query_Timeout = '7.5';")
+	rows := r.console("show config")
+	i := slices.IndexFunc(rows, func(m map[string]string) bool { return m["key"] == "query_timeout" })
+	if rows[i]["value"] != "7.5" || rows[i]["changeable"] != "yes" {
+		t.Errorf("query_timeout: %v", rows[i])
+	}
+	for sql, want := range map[string]string{
+		"fly":              "invalid command 'fly', use SHOW HELP;",
+		"show nothing":     "invalid command 'show nothing', use SHOW HELP;",
+		"pause a b":        "invalid command 'pause a b', use SHOW HELP;",
+		"kill_client 9999": "client not found",
+		"kill_client x":    "invalid client pointer supplied",
+		"kill nowhere":     "no such database: nowhere",
+	} {
+		if _, err := r.command(sql); err == nil || pgError(t, err).Message != want {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if rows, err := r.command("set listen_port = 1"); err == nil {
+		t.Errorf("listen_port was changed: %v", rows)
+	}
+	for _, row := range r.console("show clients") {
+		if row["database"] == "d" {
+			r.console("kill_client " + row["id"])
+		}
+	}
+	if _, err := a.Exec(background(t), "select 1"); err == nil || pgError(t, err).Message != "admin forced disconnect" {
+		t.Errorf("killed client: %v", err)
+	}
+	watcher, err := pgconn.Connect(background(t), r.dsn("pgbouncer", "user=watcher"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close(context.Background())
+	if _, err := watcher.Exec(background(t), "show pools").ReadAll(); err != nil {
+		t.Error(err)
+	}
+	if _, err := watcher.Exec(background(t), "pause").ReadAll(); err == nil || pgError(t, err).Message != "admin access needed" {
+		t.Errorf("stats user: %v", err)
+	}
+	res := watcher.ExecParams(background(t), "show pools", nil, nil, nil, nil).Read()
+	if e, ok := asPgError(res.Err); !ok || e.Message != "extended query protocol not supported by admin console" {
+		t.Errorf("extended protocol: %v", res.Err)
+	}
+	if e := r.refused("pgbouncer", "user=other"); e.Message != "not allowed" {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestFallbackDatabase(t *testing.T) {
+	db := pgtest.DB(t)
+	r := start(t, config{databases: entry("*", db)})
+	// dbname= of the entry wins over the name asked for.
+	if got := value[string](t, r.connect("whatever"), "select current_database()::text"); got != db.Name {
+		t.Fatalf("in %s", got)
+	}
+	r.waitFor("the log tells", func() bool { return strings.Contains(r.log.String(), "registered new auto-database") })
+}
+
+func TestShutdownWaitsForWork(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		r := start(t, config{databases: entry("d", pgtest.DB(t))})
+		a := r.connect("d")
+		exec(t, a, "begin")
+		r.p.Signal(sig)
+		r.waitFor("no more clients come in", func() bool { return r.tryQuery("d") != nil })
+		exec(t, a, "select 1")
+		exec(t, a, "commit")
+		if sig == syscall.SIGTERM {
+			exec(t, a, "select 1")
+			a.Close(background(t))
+		}
+		select {
+		case err := <-r.done:
+			r.done <- err
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%v: it does not end", sig)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "metrics_listen = 127.0.0.1:0"})
+	exec(t, r.connect("d"), "select 1")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r.waitFor("the query is counted", func() bool {
+		res, err := client.Get("http://" + r.p.metrics.server.Addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(text), `pooler_queries_total{database="d",user="postgres"} 1`) &&
+			strings.Contains(string(text), `pooler_servers{database="d",state="idle",user="postgres"} 1`)
+	})
+}
