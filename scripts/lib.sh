@@ -2,7 +2,7 @@
 # lib.sh: what the scripts share; sourced, never run.
 #
 # The servers refuse to run as root, so as root they run as $SKYTOOLS_RUN_AS
-# (default: postgres, which Debian's package creates); otherwise as the caller.
+# (default: postgres, which Debian's package creates, or else nobody); otherwise as the caller.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PG_CONFIG=${PG_CONFIG:-pg_config}
@@ -23,17 +23,24 @@ misuse() { say "${0##*/}: $*"; say "Try: ${0##*/} --help"; exit 2; }
 help_from_head() { sed -n '2,/^[^#]/{s/^# \{0,1\}//;t p;b;:p;p}' "$1"; }
 
 server_user() {
-    if [ "$(id -u)" = 0 ]; then echo "${SKYTOOLS_RUN_AS:-postgres}"; else id -un; fi
-}
-
-# as_server CMD...: runs CMD as the user the servers run as.
-as_server() {
-    if [ "$(id -u)" = 0 ]; then
-        (cd / && exec runuser -u "$(server_user)" -- "$@")
+    if [ "$(id -u)" != 0 ]; then
+        id -un
+    elif id -u "${SKYTOOLS_RUN_AS:-postgres}" >/dev/null 2>&1; then
+        echo "${SKYTOOLS_RUN_AS:-postgres}"
     else
-        "$@"
+        echo nobody
     fi
 }
+
+# server_prefix: what a command line starts with to run as that user. A command
+# started in the background with it has the process id that $! tells.
+server_prefix=()
+if [ "$(id -u)" = 0 ]; then
+    server_prefix=(setpriv --reuid="$(server_user)" --regid="$(server_user)" --init-groups env HOME=/)
+fi
+
+# as_server CMD...: runs CMD as the user the servers run as.
+as_server() { (cd / && "${server_prefix[@]}" "$@"); }
 
 # scratch NAME: makes a scratch folder that the server's user may enter, prints it.
 scratch() {
