@@ -107,4 +107,5 @@ returns text as $$
 $$ language sql stable;
 
 create role app login password 'front';
+grant usage on schema plproxy to app;
 grant select on word to app;
