@@ -283,7 +283,7 @@ extern ProxyTokenKind plproxy_scanner_next(ProxyScanner *scanner);
 extern bool plproxy_scanner_is(ProxyScanner *scanner, const char *keyword);
 extern bool plproxy_scanner_at_call(ProxyScanner *scanner);
 extern void plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder);
-extern void plproxy_scanner_error(ProxyScanner *scanner) pg_attribute_noreturn();
+pg_noreturn extern void plproxy_scanner_error(ProxyScanner *scanner);
 
 /* parser.c */
 extern void plproxy_parser_run(ProxyFunction *func, const char *body);
@@ -336,8 +336,8 @@ extern Datum plproxy_result_return(ProxyCall *call);
 
 /* error.c */
 extern void plproxy_error_function(void *func);
-extern void plproxy_error_remote(ProxyTask *task, PGresult *result) pg_attribute_noreturn();
-extern void plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message) pg_attribute_noreturn();
+pg_noreturn extern void plproxy_error_remote(ProxyTask *task, PGresult *result);
+pg_noreturn extern void plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message);
 extern int	plproxy_error_partition(ProxyTask *task);
 
 #endif							/* PLPROXY_H */

@@ -44,6 +44,11 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* 18: stands before the declaration, as C11 has it */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 18: the module block tells name and version to pg_get_loaded_modules() */
 #if PG_VERSION_NUM >= 180000
 #define SKYTOOLS_MODULE(name_) PG_MODULE_MAGIC_EXT(.name = name_, .version = "4.0")
