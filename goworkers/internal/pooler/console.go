@@ -40,7 +40,7 @@ func refuse(format string, args ...any) error {
 // openConsole completes a login to the console.
 func (p *Pooler) openConsole(c *client) {
 	name := c.login.user
-	admin := slices.Contains(p.set.AdminUsers, name)
+	admin := slices.Contains(p.set.AdminUsers, name) || name == consoleName && c.sameUser()
 	if !admin && !slices.Contains(p.set.StatsUsers, name) {
 		p.failClient(c, "", "not allowed")
 		return

@@ -4,7 +4,9 @@ package pooler
 
 import (
 	"errors"
+	"os"
 	"strings"
+	"syscall"
 
 	"goworkers/internal/pooler/pool"
 	"goworkers/pgwire"
@@ -114,6 +116,10 @@ func (c *client) startup(startup pgwire.Startup) {
 		Method: p.set.authMethod, User: login.user, MockKey: p.mockKey, Iterations: p.set.ScramIterations,
 	}
 	switch {
+	case onConsole && login.user == consoleName && c.sameUser():
+		// Who may read the pooler's memory may use its console.
+		login.auth.Method = pgwire.MethodTrust
+		c.user = &user{name: consoleName}
 	case p.set.authAny && (onConsole || login.db == nil || login.db.User != ""):
 		login.auth.Method = pgwire.MethodTrust
 		c.user = p.userNamed(login.user)
@@ -139,6 +145,15 @@ func (c *client) startup(startup pgwire.Startup) {
 		return
 	}
 	c.authStep(login.auth.Begin(nil))
+}
+
+// sameUser tells whether the client is a process of the pooler's own user.
+func (c *client) sameUser() bool {
+	if !c.unix {
+		return false
+	}
+	cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	return err == nil && int(cred.Uid) == os.Getuid()
 }
 
 // takeParams looks at the startup parameters.

@@ -359,6 +359,21 @@ func TestConsoleCommands(t *testing.T) {
 	}
 }
 
+func TestOwnUserIsAdminOverTheUnixSocket(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "auth_type = md5"})
+	conn, err := pgconn.Connect(background(t), r.dsn("pgbouncer", "user=pgbouncer", "host="+r.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(background(t), "pause d; ").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.refused("pgbouncer", "user=pgbouncer password=x"); e.Message != "password authentication failed" {
+		t.Fatalf("over TCP: %v", e)
+	}
+}
+
 func TestFallbackDatabase(t *testing.T) {
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("*", db)})

@@ -1,0 +1,171 @@
+package cli
+
+// The pooler's command line, and the process as an operator runs it.
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"goworkers/internal/pgtest"
+)
+
+func TestPoolerRefusesWrongUse(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	main := "[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir = " + dir + "\nuser = no_such_user\n"
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		stderr []string // what it must say
+	}{
+		{"no file", nil, []string{"exactly one configuration file"}},
+		{"two files", []string{"a", "b"}, []string{"exactly one configuration file"}},
+		{"missing file", []string{filepath.Join(dir, "none.ini")}, []string{"none.ini"}},
+		{"unknown setting", []string{file("a.ini", "[pgbouncer]\npool_mod = session\n")}, []string{"a.ini:2", "pool_mod", "pool_mode"}},
+		{"wrong type", []string{file("b.ini", "[pgbouncer]\nmax_client_conn = many\n")}, []string{"b.ini:2", "max_client_conn", "many"}},
+		{"takeover", []string{"-R", file("c.ini", main)}, []string{"-R is not supported"}},
+		{"daemon without files", []string{"-d", file("d.ini", main)}, []string{"d.ini", "pidfile and logfile"}},
+		{"unknown user", []string{file("e.ini", main)}, []string{"e.ini", "no_such_user"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, stdout, stderr := run(t, append([]string{"skytools", "pooler"}, tc.args...)...)
+			if code != 2 || stdout != "" {
+				t.Errorf("exit code %d, stdout %q", code, stdout)
+			}
+			for _, want := range tc.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("stderr %q does not say %q", stderr, want)
+				}
+			}
+		})
+	}
+	if os.Getuid() == 0 {
+		code, _, stderr := run(t, "pooler", file("f.ini", strings.Replace(main, "user =", ";", 1)))
+		if code != 2 || !strings.Contains(stderr, "does not run as root; set user =") {
+			t.Errorf("as root: exit code %d, %q", code, stderr)
+		}
+	}
+}
+
+func TestPoolerPrintsVersionAndSample(t *testing.T) {
+	if code, stdout, _ := run(t, "pooler", "-V"); code != 0 || !strings.HasPrefix(stdout, "skytools pooler 4.0\n") {
+		t.Errorf("-V: exit code %d, %q", code, stdout)
+	}
+	if code, stdout, _ := run(t, "pooler", "--ini"); code != 0 || !strings.Contains(stdout, "[pgbouncer]") || !strings.Contains(stdout, ";pool_mode = session") {
+		t.Errorf("--ini: exit code %d, %q", code, stdout)
+	}
+}
+
+// The real program in the background: pid file, log file, signals, another start.
+func TestPoolerRunsAsDaemon(t *testing.T) {
+	db := pgtest.DB(t)
+	// Another user may have to enter and write here.
+	dir, err := os.MkdirTemp("", "pooler.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "skytools")
+	if out, err := exec.Command("go", "build", "-o", bin, "goworkers/cmd/skytools").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	var host, server string
+	for _, word := range strings.Fields(db.DSN) {
+		if v, ok := strings.CutPrefix(word, "host="); ok {
+			host = v
+		}
+		if v, ok := strings.CutPrefix(word, "port="); ok {
+			server = v
+		}
+	}
+	conf := filepath.Join(dir, "pooler.ini")
+	pidfile, logfile := filepath.Join(dir, "pid"), filepath.Join(dir, "log")
+	text := fmt.Sprintf("[databases]\nd = host=%s port=%s dbname=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
+		"unix_socket_dir = %s\nauth_type = trust\nauth_file = %s/users\nadmin_users = postgres\npidfile = %s\nlogfile = %s\n",
+		host, server, db.Name, port, dir, dir, pidfile, logfile)
+	if os.Getuid() == 0 {
+		text += "user = nobody\n"
+	}
+	for name, text := range map[string]string{conf: text, filepath.Join(dir, "users"): "\"postgres\" \"\"\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pooler := func() ([]byte, error) { return exec.Command(bin, "pooler", "-d", conf).CombinedOutput() }
+	if out, err := pooler(); err != nil || len(out) > 0 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	said, err := os.ReadFile(pidfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(said)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := false
+	t.Cleanup(func() {
+		if !gone {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	psql := func(db, sql string) string {
+		t.Helper()
+		out, err := exec.Command("psql", "-X", "-At", "-h", "127.0.0.1", "-p", fmt.Sprint(port), "-U", "postgres", "-c", sql, db).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", sql, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if got := psql("d", "select 1"); got != "1" {
+		t.Fatalf("got %q", got)
+	}
+	// A second start finds the first one.
+	if out, err := pooler(); err == nil || !strings.Contains(string(out), "another process") {
+		t.Fatalf("second start: %v: %s", err, out)
+	}
+	if got := psql("d", "select 2"); got != "2" {
+		t.Fatalf("after the second start: %q", got)
+	}
+	logged := func(what string) func() bool {
+		return func() bool {
+			text, err := os.ReadFile(logfile)
+			return err == nil && strings.Contains(string(text), what)
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, 20*time.Second, "it reads its configuration again", logged("reading configuration again"))
+	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, 20*time.Second, "it has ended", func() bool {
+		_, err := os.Stat(pidfile)
+		return os.IsNotExist(err) && syscall.Kill(pid, 0) != nil
+	})
+	gone = true
+}
