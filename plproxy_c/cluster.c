@@ -687,7 +687,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 					 errmsg("a cluster needs at least one partition"),
 					 errhint("Give the connect string of the first one as option p0.")));
 
-		/* the wrapper's options may set modular_mapping, so that is looked at later */
+		/* modular_mapping may be set by the wrapper: looked at when loading */
 		cluster->config.modular_mapping = 1;
 		cluster_finish(cluster, connstrs);
 	}

@@ -59,6 +59,8 @@ static int	notice_level(const char *severity);
 static uint32 key_hash(const void *key, Size keysize);
 static int	key_match(const void *a, const void *b, Size keysize);
 
+int			plproxy_kept_wait_sets = 0;
+
 static MemoryContext connections_cxt = NULL;
 static HTAB *pools;
 static TimestampTz last_sweep = 0;
@@ -463,7 +465,10 @@ connection_close(ProxyConn *conn)
 {
 	plproxy_connection_notices(conn, false);
 	if (conn->wait_set)
+	{
 		FreeWaitEventSet(conn->wait_set);
+		plproxy_kept_wait_sets--;
+	}
 	PQfinish(conn->pg);
 	ReleaseExternalFD();
 	dlist_delete(&conn->node);

@@ -33,7 +33,7 @@ plproxy_error_remote(ProxyTask *task, PGresult *result)
 	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
 	const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
 
-	/* libpq makes results of its own, without fields, when a connection breaks */
+	/* when a connection breaks, libpq makes a result without fields */
 	if (message == NULL)
 		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(task->conn->pg));
 

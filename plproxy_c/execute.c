@@ -20,6 +20,12 @@
 /* How long a failed call waits for its partitions to be done with it. */
 #define DRAIN_MS 5000
 
+/*
+ * So many connections keep a wait set of their own, which spares calls to one
+ * partition the making of it. Each costs a file descriptor.
+ */
+#define MAX_KEPT_WAIT_SETS 32
+
 /* Sockets handled in one turn. */
 #define WAIT_EVENTS 16
 
@@ -121,10 +127,10 @@ task_begin(ProxyTask *task)
 	if (conn->state == CONN_CONNECTING)
 	{
 		/* what stands in the connect string is more special */
-		int			timeout = conn->connect_timeout
-			? conn->connect_timeout
-			: task->call->cluster->config.connect_timeout;
+		int			timeout = conn->connect_timeout;
 
+		if (timeout == 0)
+			timeout = task->call->cluster->config.connect_timeout;
 		if (timeout)
 			task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at,
 														   timeout * INT64CONST(1000));
@@ -349,12 +355,13 @@ call_wait(ProxyCall *call, long timeout, WaitEvent *events)
  * The set to wait on. Members cannot leave a set, so it is built anew when one
  * must: when libpq takes another socket while connecting, or when one that is
  * done makes itself heard. A call that runs on one connection uses the set that
- * the connection keeps.
+ * the connection keeps, if it has one.
  */
 static WaitEventSet *
 call_wait_set(ProxyCall *call)
 {
-	if (call->ntasks == 1 && call->tasks[0].conn->state != CONN_CONNECTING)
+	if (call->ntasks == 1 && call->tasks[0].conn->state != CONN_CONNECTING &&
+		(call->tasks[0].conn->wait_set || plproxy_kept_wait_sets < MAX_KEPT_WAIT_SETS))
 		return conn_wait_set(&call->tasks[0]);
 
 	if (call->wait_set && call->wait_stale)
@@ -400,6 +407,7 @@ conn_wait_set(ProxyTask *task)
 	if (conn->wait_set == NULL)
 	{
 		conn->wait_set = wait_set_begin(1);
+		plproxy_kept_wait_sets++;
 		conn->wait_pos = AddWaitEventToSet(conn->wait_set, wanted, PQsocket(conn->pg), NULL, conn);
 	}
 	else if (conn->wait_events != wanted)

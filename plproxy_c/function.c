@@ -38,6 +38,7 @@ static char *function_signature(ProxyFunction *func, Form_pg_proc form);
 static bool function_is_current(ProxyFunction *func, HeapTuple tuple);
 static uint64 function_rowtype_id(Oid rowtype);
 static void function_forget(FunctionEntry *entry);
+static void function_purge(void);
 static void function_changed(Datum arg, int cacheid, uint32 hash);
 
 static MemoryContext functions_cxt;
@@ -72,6 +73,7 @@ plproxy_function_get(Oid oid)
 	{
 		entry->func = NULL;
 		entry->hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(oid));
+		function_purge();
 	}
 
 	if (entry->func == NULL || entry->func->stale ||
@@ -316,6 +318,26 @@ function_forget(FunctionEntry *entry)
 	entry->func = NULL;
 	if (func)
 		plproxy_function_release(func);
+}
+
+/*
+ * Free functions that have changed and are not in use; most will have been
+ * dropped. One that is still there will be compiled at its next call.
+ */
+static void
+function_purge(void)
+{
+	HASH_SEQ_STATUS seq;
+	FunctionEntry *entry;
+
+	hash_seq_init(&seq, functions);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		if (entry->func == NULL || !entry->func->stale || entry->func->use_count > 1)
+			continue;
+		function_forget(entry);
+		hash_search(functions, &entry->oid, HASH_REMOVE, NULL);
+	}
 }
 
 /* Syscache callback of pg_proc, pg_type, pg_namespace; hash 0: everything. */

@@ -34,6 +34,12 @@ typedef enum
 	STMT_SELECT = 1 << 5
 } ProxyStatement;
 
+typedef struct StatementKeyword
+{
+	const char *keyword;
+	ProxyStatement bit;
+} StatementKeyword;
+
 static void parse_map(ProxyScanner *scanner, ProxyMapKind kind);
 static void parse_run(ProxyScanner *scanner);
 static void parse_split(ProxyScanner *scanner);
@@ -45,12 +51,7 @@ static void parse_end(ProxyScanner *scanner);
 static void split_argument(ProxyScanner *scanner, ProxyArg *arg, int number);
 static void check_body(ProxyFunction *func, int line, int seen);
 
-static const struct
-{
-	const char *keyword;
-	ProxyStatement bit;
-}			statements[] =
-{
+static const StatementKeyword statements[] = {
 	{"connect", STMT_CONNECT},
 	{"cluster", STMT_CLUSTER},
 	{"run", STMT_RUN},
@@ -326,9 +327,8 @@ check_body(ProxyFunction *func, int line, int seen)
 				 errhint("Declare it with RETURNS SETOF or RETURNS TABLE.")));
 	if (func->run == RUN_ARGUMENT)
 	{
-		ProxyType  *type = func->args[func->run_number].split
-			? &func->args[func->run_number].element
-			: &func->args[func->run_number].type;
+		ProxyArg   *arg = &func->args[func->run_number];
+		ProxyType  *type = arg->split ? &arg->element : &arg->type;
 
 		if (type->oid != INT2OID && type->oid != INT4OID && type->oid != INT8OID)
 			ereport(ERROR,

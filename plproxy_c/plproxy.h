@@ -314,6 +314,8 @@ extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
 extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
 
 /* connection.c */
+extern int	plproxy_kept_wait_sets; /* connections that have a wait_set */
+
 extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);

@@ -77,6 +77,45 @@ $$;
 select big(repeat('x', 20000000)), length(big_back(20000000));
 select * from big_both(repeat('x', 5000000));
 
+-- a connection past its lifetime is not used again
+insert into plproxy.config values ('four', 'connection_lifetime', '1');
+update plproxy.cluster set version = version + 1 where name = 'four';
+select pid() as young \gset
+select pg_sleep(1.1);
+select pid() <> :young;
+delete from plproxy.config where name = 'four';
+update plproxy.cluster set version = version + 1 where name = 'four';
+
+-- a partition of another encoding is spoken to in ours
+set client_min_messages = warning;
+drop database if exists plproxy_latin1;
+reset client_min_messages;
+create database plproxy_latin1 encoding 'LATIN1' locale 'C' template template0;
+create function bytes(i_text text, out same text, out bytes bytea) language plproxy as $$
+    connect latin1(); select i_text as same, convert_to(i_text, 'LATIN1') as bytes;
+$$;
+create function latin1() returns text language sql as $$ select connstr('plproxy_latin1') $$;
+select * from bytes('é');
+select attempt($$select bytes('€')$$);
+select * from bytes('ü');
+drop database plproxy_latin1 with (force);
+
+-- many partitions, together and one by one
+insert into plproxy.cluster values ('many');
+insert into plproxy.partition select 'many', i, connstr('plproxy_part0') || ' application_name=many' || i
+from generate_series(0, 63) i;
+create function many() returns setof text language plproxy as $$
+    cluster 'many'; run on all; select current_setting('application_name');
+$$;
+create function many(i_a int4) returns text language plproxy as $$
+    cluster 'many'; run on i_a; select current_setting('application_name');
+$$;
+select count(distinct m) from many() m;
+select count(*), count(distinct many(i)), bool_and(many(i) = 'many' || i) from generate_series(0, 63) i;
+select count(*) from pg_stat_activity where application_name like 'many%';
+update plproxy.cluster set version = version + 1 where name = 'many';
+select many(1);
+
 -- no such host, port, database: class 08, and the others are not harmed
 create function nobody(i_connstr text) returns text language plproxy as $$ connect i_connstr; select who(); $$;
 \set VERBOSITY sqlstate
@@ -110,7 +149,7 @@ reset statement_timeout;
 -- the second host of a list that works
 select nobody(format('host=127.0.0.1,127.0.0.1 port=1,%s dbname=plproxy_part0', current_setting('port')));
 
-drop function pid, pids, who, die, die_all, who_connect, big, big_back, big_both, nobody, half, half0, late;
+drop function pid, pids, who, die, die_all, who_connect, big, big_back, big_both, nobody, half, half0, late, bytes, latin1, many(), many(int4);
 revoke usage on schema plproxy from public;
 drop owned by plproxy_caller;
 drop role plproxy_caller;
