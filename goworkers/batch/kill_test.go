@@ -19,83 +19,77 @@ import (
 
 func TestConsumersSurviveAStopAtAnyStep(t *testing.T) {
 	for _, kind := range kinds {
-		for _, same := range []bool{false, true} {
-			name := kind.name + "/killed process"
-			if same {
-				name = kind.name + "/lost connections"
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := setupRoad(t)
+			r.register(t)
+			faults := pgtest.NewFaults(t)
+			config := r.config(faults.Through(t, r.src), faults.Through(t, r.dst))
+
+			var want []string
+			produce := func() {
+				for _, size := range []int{3, 1} { // with pgq_lazy_fetch = 2: full and partial portions
+					var data []string
+					for range size {
+						data = append(data, fmt.Sprintf("%05d", len(want)))
+						want = append(want, data[len(data)-1])
+					}
+					r.produce(t, data...)
+				}
 			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				r := setupRoad(t)
-				r.register(t)
-				faults := pgtest.NewFaults(t)
-				config := r.config(faults.Through(t, r.src), faults.Through(t, r.dst))
+			start := func() (*Job, Worker) {
+				job, err := NewJob("test", config.JobConfig, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				worker, err := kind.make(job, config, apply)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return job, worker
+			}
+			stop := func(job *Job) {
+				if err := job.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
 
-				var want []string
-				produce := func() {
-					for _, size := range []int{3, 1} { // with pgq_lazy_fetch = 2: full and partial portions
-						var data []string
-						for range size {
-							data = append(data, fmt.Sprintf("%05d", len(want)))
-							want = append(want, data[len(data)-1])
-						}
-						r.produce(t, data...)
+			// How many steps are there?
+			produce()
+			faults.Count()
+			job, worker := start()
+			mustDrain(t, worker)
+			stop(job)
+			steps := faults.Steps()
+			if steps < 15 {
+				t.Fatalf("two batches took only %d requests", steps)
+			}
+			for step := 1; step <= steps; step++ {
+				for mode, cut := range map[string]func(int){"before": faults.CutBefore, "after": faults.CutAfter} {
+					produce()
+					cut(step)
+					job, worker := start()
+					err := drain(worker)
+					if err == nil && step < steps || !faults.Cut() {
+						t.Fatalf("cut %s step %d: error %v, cut %v", mode, step, err, faults.Cut())
 					}
-				}
-				start := func() (*Job, Worker) {
-					job, err := NewJob("test", config.JobConfig, nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					worker, err := kind.make(job, config, apply)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return job, worker
-				}
-				stop := func(job *Job) {
-					if err := job.Close(); err != nil {
-						t.Fatal(err)
-					}
-				}
-
-				// How many steps are there?
-				produce()
-				faults.Count()
-				job, worker := start()
-				mustDrain(t, worker)
-				stop(job)
-				steps := faults.Steps()
-				if steps < 15 {
-					t.Fatalf("two batches took only %d requests", steps)
-				}
-				for step := 1; step <= steps; step++ {
-					for mode, cut := range map[string]func(int){"before": faults.CutBefore, "after": faults.CutAfter} {
-						produce()
-						cut(step)
-						job, worker := start()
-						err := drain(worker)
-						if err == nil && step < steps || !faults.Cut() {
-							t.Fatalf("cut %s step %d: error %v, cut %v", mode, step, err, faults.Cut())
-						}
-						if same {
-							job.DropConnections() // as Job.Run does after an error
-						} else {
-							stop(job)
-							job, worker = start()
-						}
-						if err := drain(worker); err != nil {
-							t.Fatalf("cut %s step %d of %d: not recovered: %v", mode, step, steps, err)
-						}
+					if (step%2 == 0) == (mode == "before") {
+						job.DropConnections() // as Job.Run does after an error
+					} else { // the process is gone
 						stop(job)
-						if got := applied(t, kind.here(r)); !slices.Equal(got, want) {
-							t.Fatalf("cut %s step %d of %d:\napplied %v\nwant    %v", mode, step, steps, got, want)
-						}
+						job, worker = start()
+					}
+					if err := drain(worker); err != nil {
+						t.Fatalf("cut %s step %d of %d: not recovered: %v", mode, step, steps, err)
+					}
+					stop(job)
+					if got := applied(t, kind.here(r)); !slices.Equal(got, want) {
+						t.Fatalf("cut %s step %d of %d:\napplied %v\nwant    %v", mode, step, steps, got, want)
 					}
 				}
-				t.Logf("stopped before and after each of %d requests, %d events", steps, len(want))
-			})
-		}
+			}
+			t.Logf("stopped before and after each of %d requests, %d events", steps, len(want))
+		})
 	}
 }
 
