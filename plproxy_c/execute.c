@@ -20,6 +20,9 @@
 /* How long a failed call waits for its partitions to be done with it. */
 #define DRAIN_MS 5000
 
+/* When a query that goes on is asked again to stop; doubled each time. */
+#define RECANCEL_MS 100
+
 /*
  * So many connections keep a wait set of their own, which spares calls to one
  * partition the making of it. Each costs a file descriptor.
@@ -46,6 +49,7 @@ static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
 static void call_finish(ProxyCall *call);
 static void abort_begin(ProxyCall *call, TimestampTz give_up);
+static void abort_cancel_again(ProxyCall *call, TimestampTz give_up);
 static bool abort_drain(ProxyTask *task, bool broken);
 
 /*
@@ -76,17 +80,28 @@ plproxy_execute(ProxyCall *call)
 void
 plproxy_execute_abort(ProxyCall *call)
 {
-	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz give_up = TimestampTzPlusMilliseconds(now, DRAIN_MS);
+	long		patience = RECANCEL_MS;
+	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
 
 	abort_begin(call, give_up);
 	while (call->pending > 0 && !QueryCancelPending && !ProcDiePending)
 	{
 		WaitEvent	events[WAIT_EVENTS];
-		long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
+		long		timeout;
 		int			n;
 
-		if (timeout <= 0)
+		now = GetCurrentTimestamp();
+		if (now >= give_up)
 			break;
+		if (now >= cancel_again)
+		{
+			abort_cancel_again(call, give_up);
+			patience *= 2;
+			cancel_again = TimestampTzPlusMilliseconds(now, patience);
+		}
+		timeout = TimestampDifferenceMilliseconds(now, Min(give_up, cancel_again));
 		n = call_wait(call, timeout, events);
 		for (int i = 0; i < n; i++)
 		{
@@ -504,6 +519,23 @@ abort_begin(ProxyCall *call, TimestampTz give_up)
 	}
 }
 
+/*
+ * A request that reaches a server before the query does is lost on it, so those
+ * that go on regardless are asked again.
+ */
+static void
+abort_cancel_again(ProxyCall *call, TimestampTz give_up)
+{
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		/* a request that fails shows when the time is up */
+		if (task_is_pending(task) && !task->answered)
+			(void) plproxy_connection_cancel(task->conn, give_up);
+	}
+}
+
 /* Read away what has come; true when that was all, or the connection broke. */
 static bool
 abort_drain(ProxyTask *task, bool broken)
@@ -521,6 +553,7 @@ abort_drain(ProxyTask *task, bool broken)
 			return true;
 		}
 		PQclear(result);
+		task->answered = true;
 		if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
 		{
 			conn->state = CONN_BROKEN;
