@@ -41,6 +41,7 @@ type client struct {
 	phase       clientPhase
 	counted     bool // in max_client_conn
 	unix        bool
+	cut         bool // has a part of a message whose rest will not come
 	id          uint64
 	addr        netip.AddrPort
 	since       time.Duration // connected
@@ -91,7 +92,10 @@ func (p *Pooler) failClient(c *client, code, why string) {
 	if p.set.LogPoolerErrors {
 		p.log.Warn(c.prefix() + "pooler error: " + why)
 	}
-	c.send(pgwire.AppendFatal(nil, code, why))
+	// Within a message the client would take it for data.
+	if !c.cut {
+		c.send(pgwire.AppendFatal(nil, code, why))
+	}
 	p.closeClient(c, why)
 }
 

@@ -211,6 +211,37 @@ func TestCopyThatFailsWithinAMessageLeavesTheServerInOrder(t *testing.T) {
 	}
 }
 
+// A server that is closed within a message: the client must not find an error message
+// in the middle of its row.
+func TestErrorIsNotWrittenIntoARow(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	conn := r.rawLogin("d")
+	conn.Write(pgwire.AppendQuery(nil, "select pg_catalog.repeat('x', 100000000)"))
+	// A row of 100 MB lies in no socket buffer: the client reads its head and stops.
+	var head [5]byte
+	for head[0] != pgwire.MsgDataRow {
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			t.Fatal(err)
+		}
+		_, size, _, err := pgwire.ParseHeader(head[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head[0] != pgwire.MsgDataRow {
+			io.CopyN(io.Discard, conn, int64(size-len(head)))
+		}
+	}
+	r.console("kill d")
+	row, _ := io.ReadAll(conn)
+	// Number of columns and length of the value stand before it.
+	if len(row) < 6 || len(row) > 90_000_000 {
+		t.Fatalf("%d bytes of the row: it was to be cut", len(row))
+	}
+	if rest := bytes.Trim(row[6:], "x"); len(rest) > 0 {
+		t.Fatalf("within the row stands %q", rest)
+	}
+}
+
 // A client that sends without reading is held up, and gets all its answers when it
 // reads at last.
 func TestClientThatDoesNotReadIsHeldUpAndLosesNothing(t *testing.T) {

@@ -471,6 +471,10 @@ func (p *Pooler) sweep() {
 	}
 	for r := range p.carriers {
 		if limit := p.set.CancelWaitTimeout; limit > 0 && now-r.since >= limit {
+			if r.sent {
+				// It may still arrive, when the server has another client.
+				r.cancel.Server.RequireClose("cancel_wait_timeout")
+			}
 			r.done()
 		}
 	}

@@ -375,10 +375,8 @@ func (p *Pooler) closeServer(s *server, reason string) {
 }
 
 func (p *Pooler) forgetServer(s *server) {
-	if s.pl == nil {
-		return
-	}
 	if c := s.cl; c != nil {
+		c.cut = s.remain > 0 && !s.drop
 		s.cl, c.srv = nil, nil
 	}
 	s.shut()

@@ -215,6 +215,9 @@ func (s *Server) LastUsed() Time { return s.lastUsed }
 // CloseNeeded tells whether it is closed at its next release.
 func (s *Server) CloseNeeded() bool { return s.closeNeeded != "" }
 
+// RequireClose has the server closed as soon as it is free.
+func (s *Server) RequireClose(reason string) { s.closeNeeded = reason }
+
 // Cancel is one cancel request on its way to a server.
 type Cancel struct {
 	Owner  any
