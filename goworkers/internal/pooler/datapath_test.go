@@ -242,10 +242,35 @@ func TestErrorIsNotWrittenIntoARow(t *testing.T) {
 	}
 }
 
+func ofClient(c *client) *conn { return &c.conn }
+
+func ofServer(c *client) *conn {
+	if c.srv == nil {
+		return &conn{}
+	}
+	return &c.srv.conn
+}
+
+// held is the largest number of unsent bytes on a side of the clients.
+func (r *rig) held(side func(*client) *conn) int {
+	most := make(chan int, 1)
+	r.p.loop.Post(func() {
+		n := 0
+		for c := range r.p.clients {
+			if out := side(c).out; out != nil {
+				n = max(n, out.Len())
+			}
+		}
+		most <- n
+	})
+	return <-most
+}
+
 // A client that sends without reading is held up, and gets all its answers when it
 // reads at last.
 func TestClientThatDoesNotReadIsHeldUpAndLosesNothing(t *testing.T) {
-	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=2")})
+	db := pgtest.DB(t)
+	r := start(t, config{databases: entry("d", db, "pool_size=2")})
 	conn := r.rawLogin("d")
 	other := r.connect("d")
 	const queries = 400
@@ -260,9 +285,12 @@ func TestClientThatDoesNotReadIsHeldUpAndLosesNothing(t *testing.T) {
 		sent <- nil
 	}()
 	// 40 MB cannot lie in the sockets: the server stands still, others do not.
-	r.waitFor("the server is busy", func() bool { return r.pool("d")["sv_active"] == "1" })
+	db.WaitFor(t, "select count(*) = 1 from pg_catalog.pg_stat_activity where datname = current_database() and wait_event = 'ClientWrite'")
 	for range 20 {
 		exec(t, other, "select 1")
+	}
+	if n := r.held(ofClient); n == 0 || n > evloop.BufferSize {
+		t.Fatalf("%d bytes are held for a client that does not read", n)
 	}
 	for i := range queries {
 		row, err := pgwire.ParseDataRow(nil, skipTo(t, conn, pgwire.MsgDataRow))
@@ -402,5 +430,46 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 		pass(extended, extendedAnswer)
 	}); n != 0 {
 		t.Fatalf("%v allocations for two transactions", n)
+	}
+}
+
+// A server that is busy does not read: its client is held up, not stored.
+func TestClientIsHeldUpWhileItsServerDoesNotRead(t *testing.T) {
+	db := pgtest.DB(t)
+	r := start(t, config{databases: entry("d", db, "pool_mode=session")})
+	holder := r.connect("d")
+	exec(t, holder, "select pg_catalog.pg_advisory_lock(1)")
+	conn := r.rawLogin("d")
+	conn.Write(pgwire.AppendQuery(nil, "select pg_catalog.pg_advisory_lock(1)"))
+	db.WaitFor(t, "select count(*) = 1 from pg_catalog.pg_stat_activity where datname = current_database() and wait_event = 'advisory'")
+	const queries = 40
+	sent := make(chan error, 1)
+	go func() {
+		for range queries {
+			q := pgwire.AppendQuery(nil, "select pg_catalog.length('"+strings.Repeat("y", 1<<20)+"')")
+			if _, err := conn.Write(q); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	r.waitFor("the server's socket is full", func() bool { return r.held(ofServer) > 0 })
+	for range 20 {
+		exec(t, holder, "select 1")
+	}
+	if n := r.held(ofServer); n == 0 || n > evloop.BufferSize {
+		t.Fatalf("%d bytes are held for a server that does not read", n)
+	}
+	exec(t, holder, "select pg_catalog.pg_advisory_unlock(1)")
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
+	for range queries {
+		row, err := pgwire.ParseDataRow(nil, skipTo(t, conn, pgwire.MsgDataRow))
+		if err != nil || string(row[0]) != fmt.Sprint(1<<20) {
+			t.Fatalf("got %q: %v", row, err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
 	}
 }
