@@ -1,6 +1,7 @@
 # The one front door. `make` alone prints what can be done.
 
 SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
 VERSION := 4.0
 PG_CONFIG ?= pg_config
 DESTDIR ?=
