@@ -98,6 +98,8 @@ plproxy_connection_acquire(ProxyTask *task)
 
 	conn->task = task;
 	task->conn = conn;
+	/* what runs on a partition may have changed its session's settings */
+	conn->settled = false;
 	conn->expires_at = lifetime
 		? TimestampTzPlusMilliseconds(conn->connected_at, lifetime * INT64CONST(1000))
 		: 0;
@@ -215,9 +217,10 @@ plproxy_connection_cancel(ProxyConn *conn, TimestampTz give_up)
 }
 
 /*
- * The statements that make a fresh session read and write values as we do, or
- * NULL if it does so already. The encoding was asked for when connecting, and
- * servers mostly have the styles by default, so this seldom costs a round trip.
+ * The statements that make the session read and write values as we do, or NULL
+ * if it does so already. The encoding was asked for when connecting, servers
+ * mostly have the styles by default, and tell when one changes, so this seldom
+ * costs a round trip.
  */
 char *
 plproxy_connection_settings(ProxyConn *conn)
@@ -225,16 +228,21 @@ plproxy_connection_settings(ProxyConn *conn)
 	const char *encoding = PQparameterStatus(conn->pg, "client_encoding");
 	const char *datestyle = PQparameterStatus(conn->pg, "DateStyle");
 	const char *intervalstyle = PQparameterStatus(conn->pg, "IntervalStyle");
+	bool		set_encoding = encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding();
+	bool		set_datestyle = datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0;
+	bool		set_intervalstyle = intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0;
 	StringInfoData buf;
 
+	if (!set_encoding && !set_datestyle && !set_intervalstyle)
+		return NULL;
 	initStringInfo(&buf);
-	if (encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding())
+	if (set_encoding)
 		appendStringInfo(&buf, "set client_encoding = '%s';", GetDatabaseEncodingName());
-	if (datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0)
+	if (set_datestyle)
 		appendStringInfoString(&buf, "set datestyle = 'ISO';");
-	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
+	if (set_intervalstyle)
 		appendStringInfoString(&buf, "set intervalstyle = 'postgres';");
-	return buf.len ? buf.data : NULL;
+	return buf.data;
 }
 
 /* Report the notices that came in, or drop them. */

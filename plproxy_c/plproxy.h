@@ -192,7 +192,7 @@ typedef struct ProxyConn
 	ProxyConnState state;
 	PostgresPollingStatusType poll; /* while CONN_CONNECTING */
 	bool		unsent;			/* libpq still holds bytes to send */
-	bool		settled;		/* our settings were sent and accepted */
+	bool		settled;		/* this call has seen to the settings */
 	bool		doomed;			/* close it when its call is done */
 	int			connect_timeout;	/* seconds from the connect string, or 0 */
 	TimestampTz connected_at;

@@ -105,6 +105,15 @@ create function part3_times(inout a date, inout c interval) language plproxy as 
 \c :proxy_db
 \set SHOW_CONTEXT never
 select a = '2026-02-03', c = '-1 year -2 days +03:04:05' from part3_times('2026-02-03', '-1 year -2 days +03:04:05');
+-- a partition's function that changes its session for good
+create function part3_set(i_key text, i_value text) returns text language plproxy as $$
+    cluster 'four'; run on 3; select set_config(i_key, i_value, false);
+$$;
+select part3_set('datestyle', 'SQL, DMY'), part3_set('intervalstyle', 'sql_standard');
+select a = '2026-02-03', c = '-1 year -2 days +03:04:05' from part3_times('2026-02-03', '-1 year -2 days +03:04:05');
+select part3_set('client_encoding', 'LATIN1');
+create function part3_length(i_a text) returns int4 language plproxy as $$ cluster 'four'; run on 3; select length(i_a); $$;
+select part3_length('é€');
 alter database plproxy_part3 reset all;
 
 -- further types: arrays, composites, enums, ranges, multiranges, char
@@ -161,7 +170,8 @@ select other_name.whoami();
 
 drop schema other_name cascade;
 drop function same, nothing, nothings, get_item, get_item_out, get_items, get_records, one_out, any_item, wrong, get_narrow,
-    get_positive, get_good_item, get_good_items, same_times, part3_times, types, get_wide, get_wide_by_select, say_mood;
+    get_positive, get_good_item, get_good_items, same_times, part3_times, part3_set, part3_length, types, get_wide,
+    get_wide_by_select, say_mood;
 drop domain positive, good_item;
 drop type item, narrow, temper, item_pair;
 drop table wide;
