@@ -234,7 +234,9 @@ event_insert(text *queue_name, Datum *values, char *nulls)
 
 	SPI_connect();
 	entry = queue_entry_get(&row);
-	count_event(queue_name, entry, &row);
+	/* what one consumer gets again was counted when it came */
+	if (nulls[EV_OWNER] == 'n')
+		count_event(queue_name, entry, &row);
 
 	/* the ticker sees by the sequence that something came, so it moves always */
 	new_id = nextval_internal(entry->seq_oid, true);

@@ -77,6 +77,14 @@ update pgq.queue set queue_disable_insert = false;
 select pgq.maint_retry_events();
 select * from pg_temp.read('a');
 
+-- a queue's limit for each transaction is for those who write to it
+update pgq.queue set queue_per_tx_limit = 1;
+select count(pgq.event_retry_raw('retry', 'a', now(), null, now(), 1, 'raw', i::text, null, null, null, null))
+from generate_series(1, 3) i;
+select pgq.maint_retry_events();
+select count(*) from pg_temp.read('a');
+update pgq.queue set queue_per_tx_limit = null;
+
 -- what makes no sense; batch ids are anybody's
 \set VERBOSITY terse
 select pgq.insert_event('retry', 't', 'five') > 0 as inserted;
