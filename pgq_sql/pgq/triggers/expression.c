@@ -85,7 +85,9 @@ evaluate(TrigaCall *call, TrigaExpression *expr)
 	options.params = makeParamList(setup->natts);
 	for (int i = 0; i < setup->natts; i++)
 	{
+		options.params->params[i].value = (Datum) 0;
 		options.params->params[i].isnull = true;
+		options.params->params[i].pflags = 0;
 		options.params->params[i].ptype = InvalidOid;
 	}
 	for (int i = 0; i < setup->ncolumns; i++)
