@@ -25,6 +25,12 @@
 /* Connections past their lifetime are looked for this often. */
 #define SWEEP_SECONDS 120
 
+/*
+ * CONNECT may name any number of databases; so many connections that no cluster
+ * uses are kept.
+ */
+#define MAX_KEPT_CONNECTS 64
+
 /* How long the end of the backend waits for cancel requests to get through. */
 #define EXIT_CANCEL_MS 1000
 
@@ -47,6 +53,7 @@ typedef struct ProxyNotice
 } ProxyNotice;
 
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
+static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
 static PGconn *connection_start(ProxyTask *task, int *connect_timeout);
 static bool connection_is_alive(ProxyConn *conn);
@@ -64,6 +71,7 @@ int			plproxy_kept_wait_sets = 0;
 static MemoryContext connections_cxt = NULL;
 static HTAB *pools;
 static TimestampTz last_sweep = 0;
+static uint64 uses = 0;
 
 /*
  * Get a connection for the task: an idle one, or a new one that is connecting.
@@ -94,9 +102,15 @@ plproxy_connection_acquire(ProxyTask *task)
 		break;
 	}
 	if (conn == NULL)
+	{
+		if (call->cluster->name == NULL)
+			connects_trim(pool);
 		conn = connection_open(task, pool);
+	}
 
 	conn->task = task;
+	conn->by_connect = call->cluster->name == NULL;
+	conn->used_at = ++uses;
 	task->conn = conn;
 	/* what runs on a partition may have changed its session's settings */
 	conn->settled = false;
@@ -314,6 +328,47 @@ pool_get(const ProxyLogin *login, const char *connstr)
 	}
 	pfree(key);
 	return pool;
+}
+
+/*
+ * Before another connection for CONNECT is opened: close the one that was not
+ * used for the longest time if there are enough, and forget pools that are empty
+ * but for the wanted one.
+ */
+static void
+connects_trim(const ProxyPool *wanted)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+	ProxyConn  *oldest = NULL;
+	int			n = 0;
+
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_iter	iter;
+
+		if (pool != wanted && dlist_is_empty(&pool->conns))
+		{
+			char	   *key = unconstify(char *, pool->key);
+
+			hash_search(pools, &pool->key, HASH_REMOVE, NULL);
+			pfree(key);
+			continue;
+		}
+		dlist_foreach(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+			if (conn->task || !conn->by_connect)
+				continue;
+			n++;
+			if (oldest == NULL || conn->used_at < oldest->used_at)
+				oldest = conn;
+		}
+	}
+	if (n >= MAX_KEPT_CONNECTS)
+		connection_close(oldest);
 }
 
 /* Begin to open a connection. */

@@ -194,6 +194,8 @@ typedef struct ProxyConn
 	bool		unsent;			/* libpq still holds bytes to send */
 	bool		settled;		/* this call has seen to the settings */
 	bool		doomed;			/* close it when its call is done */
+	bool		by_connect;		/* CONNECT used it last, not a cluster */
+	uint64		used_at;		/* number of the use */
 	int			connect_timeout;	/* seconds from the connect string, or 0 */
 	TimestampTz connected_at;
 	TimestampTz expires_at;		/* 0: lives as long as the backend */

@@ -116,6 +116,38 @@ select count(*) from pg_stat_activity where application_name like 'many%';
 update plproxy.cluster set version = version + 1 where name = 'many';
 select many(1);
 
+-- CONNECT keeps 64 connections, the latest used ones, and those of clusters
+create function to_connect(i_a int4) returns text language plproxy as $$
+    connect connect_to(i_a); select current_setting('application_name');
+$$;
+create function connect_to(i_a int4) returns text language sql as $$
+    select connstr('plproxy_part0') || ' application_name=connect' || i_a;
+$$;
+insert into plproxy.cluster values ('kept');
+insert into plproxy.partition values ('kept', 0, connect_to(0));
+create function kept() returns text language plproxy as $$
+    cluster 'kept'; select current_setting('application_name');
+$$;
+select kept();
+select count(to_connect(i)) from generate_series(1, 60) i;
+select to_connect(1);
+select count(to_connect(i)) from generate_series(61, 70) i;
+create function connects() returns table (n bigint, first bool, second bool, cluster bool) language plpgsql as $$
+begin
+    -- what was told to end may still be at it
+    for i in 1 .. 100 loop
+        perform pg_stat_clear_snapshot();
+        return query
+            select count(*), bool_or(application_name = 'connect1'), bool_or(application_name = 'connect2'),
+                   bool_or(application_name = 'connect0')
+            from pg_stat_activity where application_name like 'connect%' having count(*) <= 65;
+        exit when found;
+        perform pg_sleep(0.1);
+    end loop;
+end;
+$$;
+select * from connects();
+
 -- no such host, port, database: class 08, and the others are not harmed
 create function nobody(i_connstr text) returns text language plproxy as $$ connect i_connstr; select who(); $$;
 \set VERBOSITY sqlstate
@@ -149,7 +181,7 @@ reset statement_timeout;
 -- the second host of a list that works
 select nobody(format('host=127.0.0.1,127.0.0.1 port=1,%s dbname=plproxy_part0', current_setting('port')));
 
-drop function pid, pids, who, die, die_all, who_connect, big, big_back, big_both, nobody, half, half0, late, bytes, latin1, many(), many(int4);
+drop function to_connect, connect_to, kept, connects, pid, pids, who, die, die_all, who_connect, big, big_back, big_both, nobody, half, half0, late, bytes, latin1, many(), many(int4);
 revoke usage on schema plproxy from public;
 drop owned by plproxy_caller;
 drop role plproxy_caller;
