@@ -15,6 +15,11 @@ import (
 // errEOF is the regular end of a stream.
 var errEOF = errors.New("unexpected eof")
 
+// readySize is the size of each ReadyForQuery: its body is the transaction's status.
+const readySize = pgwire.HeaderSize + 1
+
+var errReadySize = errors.New("ReadyForQuery of a wrong size")
+
 // mayRead tells whether what the client sends can be used now.
 func (c *client) mayRead() bool {
 	switch c.phase {
@@ -330,6 +335,10 @@ walk:
 		switch typ {
 		case pgwire.MsgDataRow, pgwire.MsgCopyData:
 		case pgwire.MsgReadyForQuery:
+			if size != readySize {
+				s.p.serverLost(s, errReadySize)
+				return len(data)
+			}
 			if size > len(data)-i {
 				break walk
 			}

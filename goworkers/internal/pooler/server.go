@@ -184,6 +184,10 @@ func (s *server) handleOwn(typ byte, body []byte) {
 		}
 		s.ownError(rep)
 	case pgwire.MsgReadyForQuery:
+		if len(body) != 1 {
+			s.p.serverLost(s, errReadySize)
+			return
+		}
 		s.status = body[0]
 		s.ownReady()
 	}
