@@ -232,9 +232,80 @@ func (p *Pool) forgetServer(s *Server, now Time) {
 	}
 }
 
+// longestWait is since when the pool's first client waits for a server.
+func (p *Pool) longestWait() (since Time, ok bool) {
+	for _, state := range [...]ClientState{ClientWaiting, ClientWelcome} {
+		if c := p.clients[state].first; c != nil && (!ok || c.since < since) {
+			since, ok = c.since, true
+		}
+	}
+	return since, ok
+}
+
+// starved finds the pool without any server that one place of p's in a shared limit
+// would help, and whose client has waited longer than each of p's own; nil if none.
+func (p *Pool) starved(now Time) *Pool {
+	var found *Pool
+	first, waits := p.longestWait()
+	for _, g := range p.groups {
+		if g == nil || g.Max == 0 {
+			continue
+		}
+		for _, q := range p.m.pools {
+			if q == p || q.groups[0] != g && q.groups[1] != g || q.paused || q.TotalServers() > 0 ||
+				q.failing && now < q.failedAt+q.Settings.LoginRetry {
+				continue
+			}
+			since, ok := q.longestWait()
+			if ok && (!waits || since < first) && q.fits(p) {
+				found, first, waits = q, since, true
+			}
+		}
+	}
+	return found
+}
+
+// fits tells whether a server of q fits the limits once one of p's is closed.
+func (q *Pool) fits(p *Pool) bool {
+	for _, g := range q.groups {
+		if g != nil && g.Max > 0 && g.n >= g.Max && g != p.groups[0] && g != p.groups[1] {
+			return false
+		}
+	}
+	return true
+}
+
+// turn is how long a server stays with its pool at least while another pool that
+// shares a limit has none: a login for each transaction would serve nobody.
+const turn = time.Second
+
+// yield gives the place of a server that has just lost its client to a pool that a
+// shared limit keeps without one, or a standing queue could keep it for ever.
+func (p *Pool) yield(s *Server, now Time) bool {
+	if now-s.created < turn {
+		return false
+	}
+	full := false
+	for _, g := range p.groups {
+		full = full || g != nil && g.Max > 0 && g.n >= g.Max
+	}
+	if !full || p.starved(now) == nil {
+		return false
+	}
+	p.closeServer(s, "evicted", now)
+	p.freed(now)
+	return true
+}
+
 // freed lets those go on whom a server may have held up that is closed or idle
 // now: its own pool, and the pools that share a limit with it.
 func (p *Pool) freed(now Time) {
+	// A free server is for its own pool's queue; the place of a closed one is not.
+	if p.servers[ServerIdle].n+p.servers[ServerUsed].n == 0 {
+		if q := p.starved(now); q != nil {
+			q.serve(now)
+		}
+	}
 	p.serve(now)
 	for _, g := range p.groups {
 		if g == nil || g.Max == 0 {
@@ -359,6 +430,9 @@ func (p *Pool) retire(s *Server, now Time) {
 }
 
 func (p *Pool) resetOrIdle(s *Server, now Time) {
+	if p.yield(s, now) {
+		return
+	}
 	if p.Settings.Reset {
 		p.setServer(s, ServerTested, now)
 		p.m.emit(Action{Kind: Reset, Pool: p, Server: s})

@@ -140,6 +140,87 @@ func TestIdleServerOfAnotherPoolIsEvicted(t *testing.T) {
 	r.want("b takes a's place", "close s1 (evicted), connect s2")
 }
 
+// standingQueue has two pools share one server. Three clients of each ask for a
+// transaction of 100 ms as soon as they have had one; it returns the longest wait of each.
+func standingQueue(t *testing.T, set Settings, twoUsers bool) (longest [2]time.Duration, logins int) {
+	t.Helper()
+	var m Manager
+	set.PoolSize = 5
+	if set.ServerLifetime == 0 {
+		set.ServerLifetime = time.Hour
+	}
+	database, user := &Group{Max: 1}, &Group{}
+	if !twoUsers {
+		database, user = user, database
+	}
+	var now Time
+	pools := [2]*Pool{m.AddPool(&set, database, user, 0), m.AddPool(&set, database, user, 1)}
+	busy := map[*Server]Time{}
+	link := func(c *Client, s *Server, since Time) {
+		i := c.pool.Owner.(int)
+		longest[i] = max(longest[i], now-since)
+		busy[s] = now + 100*time.Millisecond
+	}
+	var clients []*Client
+	for i := range 6 {
+		c := &Client{Owner: new(Time)}
+		pools[i/3].AddClient(c, now)
+		clients = append(clients, c)
+	}
+	for ; now < 2*time.Minute; now += 20 * time.Millisecond {
+		for s, until := range busy {
+			if now >= until {
+				delete(busy, s)
+				s.pool.Release(s, now)
+			}
+		}
+		for _, c := range clients {
+			if c.state == ClientIdle {
+				*c.Owner.(*Time) = now
+				if s := c.pool.Request(c, now); s != nil {
+					link(c, s, now)
+				}
+			}
+		}
+		if now%(340*time.Millisecond) == 0 {
+			m.Sweep(now)
+		}
+		for a, ok := m.Next(); ok; a, ok = m.Next() {
+			switch a.Kind {
+			case Connect:
+				logins++
+				a.Pool.ServerReady(a.Server, now)
+			case Reset, Check:
+				a.Pool.Tested(a.Server, now)
+			case Link:
+				link(a.Client, a.Server, *a.Client.Owner.(*Time))
+			}
+		}
+	}
+	for i, p := range pools {
+		longest[i] = max(longest[i], p.MaxWait(now))
+	}
+	return longest, logins
+}
+
+func TestStandingQueueDoesNotKeepASharedServerForItself(t *testing.T) {
+	for name, set := range map[string]Settings{
+		"plain": {}, "reset after use": {Reset: true}, "checked before use": {Check: true}, "used once": {ServerLifetime: 1},
+	} {
+		for _, twoUsers := range []bool{true, false} {
+			longest, logins := standingQueue(t, set, twoUsers)
+			for i, wait := range longest {
+				if wait > 4*time.Second {
+					t.Errorf("%s: a client of pool %d waits for %s", name, i, wait)
+				}
+			}
+			if set.ServerLifetime == 0 && logins > 130 {
+				t.Errorf("%s: %d logins in two minutes", name, logins)
+			}
+		}
+	}
+}
+
 func TestLoginFailureReachesEverybodyAndIsRemembered(t *testing.T) {
 	r := newRig(t, Settings{PoolSize: 2, LoginRetry: 15 * time.Second})
 	a, b := r.client("a"), r.client("b")
