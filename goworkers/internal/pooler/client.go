@@ -53,7 +53,6 @@ type clientLogin struct {
 	params pgwire.Startup
 	user   string
 	dbName string
-	db     *database // nil: there is none of that name
 	auth   pgwire.ServerAuth
 	answer []byte // what goes out before the welcome
 }

@@ -92,6 +92,16 @@ func (p *Pooler) findDatabase(name string) *database {
 	return db
 }
 
+// lacksForcedUser tells that a database, which may still have to be made from the
+// entry *, leaves the choice of the server's user to its clients.
+func (p *Pooler) lacksForcedUser(name string) bool {
+	conf := p.cfg.Databases[ini.AutoName]
+	if db := p.databases[name]; db != nil {
+		conf = db.Database
+	}
+	return conf != nil && conf.User == ""
+}
+
 func (p *Pooler) addDatabase(name string, conf *ini.Database) *database {
 	db := &database{Database: conf, p: p, name: name, pools: map[string]*dbPool{}, paused: p.paused}
 	db.group.Max = db.MaxDBConnections.Or(p.set.MaxDBConnections)

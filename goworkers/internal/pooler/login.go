@@ -108,7 +108,6 @@ func (c *client) startup(startup pgwire.Startup) {
 			p.failClient(c, "", "no more connections allowed (max_client_conn)")
 			return
 		}
-		login.db = p.findDatabase(login.dbName)
 	}
 
 	u := p.users[login.user]
@@ -120,7 +119,7 @@ func (c *client) startup(startup pgwire.Startup) {
 		// Who may read the pooler's memory may use its console.
 		login.auth.Method = pgwire.MethodTrust
 		c.user = &user{name: consoleName}
-	case p.set.authAny && (onConsole || login.db == nil || login.db.User != ""):
+	case p.set.authAny && (onConsole || !p.lacksForcedUser(login.dbName)):
 		login.auth.Method = pgwire.MethodTrust
 		c.user = p.userNamed(login.user)
 	case p.set.authAny:
@@ -303,8 +302,9 @@ func (c *client) authenticated() {
 		p.openConsole(c)
 		return
 	}
-	db := login.db
-	if db == nil || db.dead {
+	// Not before: strangers must not fill the list of databases through the entry *.
+	db := p.findDatabase(login.dbName)
+	if db == nil {
 		p.failClient(c, "", "no such database: "+login.dbName)
 		return
 	}

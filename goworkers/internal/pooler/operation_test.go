@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"goworkers/internal/pgtest"
+	"goworkers/pgwire"
 )
 
 // traffic runs queries on several connections until the returned func is called,
@@ -382,6 +384,40 @@ func TestFallbackDatabase(t *testing.T) {
 		t.Fatalf("in %s", got)
 	}
 	r.waitFor("the log tells", func() bool { return strings.Contains(r.log.String(), "registered new auto-database") })
+}
+
+// sweeps waits until time has done its work n times.
+func (r *rig) sweeps(n int) {
+	r.t.Helper()
+	for range n {
+		done := make(chan struct{})
+		r.p.loop.Post(func() { r.p.sweep(); close(done) })
+		<-done
+	}
+}
+
+func TestStrangersMakeNoDatabases(t *testing.T) {
+	r := start(t, config{databases: entry("*", pgtest.DB(t)), settings: "auth_type = md5\nautodb_idle_timeout = 0.1",
+		authFile: "\"postgres\" \"right\"\n"})
+	if e := r.refused("made_up", "password=wrong"); e.Message != "password authentication failed" {
+		t.Fatalf("got %v", e)
+	}
+	if log := r.log.String(); strings.Contains(log, "auto-database") {
+		t.Fatalf("a client that may not log in has made a database:\n%s", log)
+	}
+	// Nor is one that is let in refused because the database had nobody meanwhile.
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.Write(pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: "slow"}}))
+	request := skipTo(t, conn, pgwire.MsgAuthentication)
+	r.waitFor("time to forget databases", func() bool { return time.Since(r.p.loop.Start()) > 200*time.Millisecond })
+	r.sweeps(1)
+	conn.Write(pgwire.AppendPassword(nil, pgwire.MD5Answer(pgwire.MD5Secret("postgres", "right"), [4]byte(request[4:]))))
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
 }
 
 func TestShutdownWaitsForWork(t *testing.T) {
