@@ -42,6 +42,7 @@ type client struct {
 	counted     bool // in max_client_conn
 	unix        bool
 	cut         bool // has a part of a message whose rest will not come
+	notified    bool // knows that it waits for a server
 	id          uint64
 	addr        netip.AddrPort
 	since       time.Duration // connected

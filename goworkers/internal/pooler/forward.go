@@ -186,7 +186,7 @@ func (c *client) forward(data []byte) int {
 			return len(data)
 		}
 		if s == nil {
-			c.requestTime = c.p.loop.Now()
+			c.requestTime, c.notified = c.p.loop.Now(), false
 			link := c.pl.Request(&c.pc, c.requestTime)
 			if link == nil {
 				c.pl.stats.received -= uint64(len(data) - i)

@@ -248,6 +248,41 @@ func TestTimeouts(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+	t.Run("query_wait_notify", func(t *testing.T) {
+		r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "query_wait_notify = 0.1"})
+		a := r.connect("d")
+		exec(t, a, "begin")
+		cfg, err := pgconn.ParseConfig(r.dsn("d"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notices := make(chan string, 8)
+		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices <- n.Severity + " " + n.Message }
+		b, err := pgconn.ConnectConfig(background(t), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close(context.Background())
+		for range 2 {
+			done := make(chan error, 1)
+			go func() {
+				_, err := b.Exec(context.Background(), "select 1").ReadAll()
+				done <- err
+			}()
+			if n := <-notices; n != "NOTICE No server connection available in postgres backend, client being queued" {
+				t.Fatalf("got %q", n)
+			}
+			r.sweeps(2)
+			exec(t, a, "commit")
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if len(notices) > 0 {
+				t.Fatalf("told again: %q", <-notices)
+			}
+			exec(t, a, "begin")
+		}
+	})
 }
 
 // The columns of each SHOW, in their order: monitoring reads them by name and place.

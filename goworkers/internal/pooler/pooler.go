@@ -18,6 +18,7 @@ import (
 	"goworkers/internal/pooler/evloop"
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
 )
 
 // Version is what SHOW VERSION and --version say.
@@ -531,6 +532,7 @@ func (p *Pooler) sweepPool(pl *dbPool, now time.Duration) {
 	for i, s := range late {
 		pl.KillLink(s.ps, pool.Failure{Message: why[i]}, now)
 	}
+	p.notifyWaiters(pl, now)
 	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {
 		return
 	}
@@ -555,6 +557,26 @@ func (p *Pooler) sweepPool(pl *dbPool, now time.Duration) {
 		}
 		p.failClient(c, "", reason)
 	}
+}
+
+// notifyWaiters tells clients that have waited for query_wait_notify what holds them up.
+func (p *Pooler) notifyWaiters(pl *dbPool, now time.Duration) {
+	limit := p.set.QueryWaitNotify
+	if limit <= 0 {
+		return
+	}
+	pl.EachWaiter(func(pc *pool.Client) bool {
+		if now-pc.Since() < limit {
+			return false // those behind it came later
+		}
+		if c := pc.Owner.(*client); !c.notified {
+			c.notified = true
+			// Should this fail, reading from the client will tell.
+			c.send(pgwire.AppendNoticeResponse(nil, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000",
+				Message: "No server connection available in postgres backend, client being queued"}))
+		}
+		return true
+	})
 }
 
 // expireAutoDatabases forgets databases made from * that nobody has used for long.

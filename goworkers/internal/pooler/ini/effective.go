@@ -12,7 +12,7 @@ var effective = []string{
 	"listen_port", "log_connections", "log_disconnections", "log_pooler_errors", "log_stats", "logfile",
 	"login_notify_message", "max_client_conn", "max_db_client_connections", "max_db_connections", "max_packet_size",
 	"max_user_client_connections", "max_user_connections", "metrics_listen", "min_pool_size", "pidfile", "pool_mode",
-	"query_timeout", "query_wait_timeout", "reserve_pool_size", "reserve_pool_timeout", "sbuf_loopcnt",
+	"query_timeout", "query_wait_notify", "query_wait_timeout", "reserve_pool_size", "reserve_pool_timeout", "sbuf_loopcnt",
 	"scram_iterations", "server_check_delay", "server_check_query", "server_connect_timeout", "server_idle_timeout",
 	"server_lifetime", "server_login_retry", "server_reset_query", "server_reset_query_always", "server_round_robin",
 	"so_reuseport", "stats_period", "stats_users", "tcp_keepalive", "tcp_keepcnt", "tcp_keepidle", "tcp_keepintvl",

@@ -121,6 +121,13 @@ func (p *Pool) EachClient(f func(*Client)) {
 	}
 }
 
+// EachWaiter calls f for the clients of the queue from its head until f says no; f must
+// not change the pool.
+func (p *Pool) EachWaiter(f func(*Client) bool) {
+	for c := p.clients[ClientWaiting].first; c != nil && f(c); c = c.link.next {
+	}
+}
+
 // EachServer calls f for each server; f must not change the pool.
 func (p *Pool) EachServer(f func(*Server)) {
 	for i := range p.servers {
