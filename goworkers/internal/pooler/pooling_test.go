@@ -291,6 +291,17 @@ func TestParametersFollowTheClientFromServerToServer(t *testing.T) {
 	}
 }
 
+func TestServersSpellingOfAParameterIsTakenOver(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=1"), settings: "verbose = 1"})
+	a := r.connect("d", "timezone=europe/TALLINN")
+	if got := value[string](t, a, "show timezone"); got != "Europe/Tallinn" {
+		t.Fatalf("got %q", got)
+	}
+	r.waitFor("the log tells", func() bool {
+		return strings.Contains(r.log.String(), "varcache_set_canonical: setting TimeZone to its canonical version europe/TALLINN -> Europe/Tallinn")
+	})
+}
+
 func TestNoticesAndErrorsReachTheClient(t *testing.T) {
 	r := start(t, config{databases: entry("d", pgtest.DB(t))})
 	cfg, err := pgx.ParseConfig(r.dsn("d"))

@@ -350,8 +350,11 @@ func (s *server) varsDone() {
 	}
 	// The server's spelling is the one that the next comparison meets.
 	set, server := c.vars.Value(), s.vars.Value()
-	for i := range s.p.tracked {
+	for i, name := range s.p.tracked {
 		if server[i] != "" {
+			if set[i] != server[i] {
+				s.p.log.Debug(c.prefix() + "varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
+			}
 			set[i] = server[i]
 		}
 	}
