@@ -5,8 +5,10 @@ package batch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -199,6 +201,53 @@ func TestJobSurvivesALostConnection(t *testing.T) {
 	}
 	if strings.Count(out.String(), " ERROR ") != 1 || strings.Count(out.String(), "INFO recovered") != 1 {
 		t.Errorf("log:\n%s", out)
+	}
+}
+
+// A connection serves behind a pooler that gives each transaction another
+// server, and does not wait for ever; both can be set otherwise.
+func TestConnectIsFitForPoolers(t *testing.T) {
+	d := pgtest.DB(t)
+	for _, tc := range []struct {
+		name, more string
+		prepared   int
+		timeout    time.Duration
+	}{
+		{"by default", "", 0, connectTimeout},
+		{"as the connection string says", " default_query_exec_mode=cache_statement connect_timeout=0", 1, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var timeout time.Duration
+			c, err := Connect(t.Context(), ConnString(d.DSN+tc.more), "test", func(cfg *pgx.ConnConfig) { timeout = cfg.ConnectTimeout })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close(t.Context())
+			var prepared int
+			if err := c.QueryRow(t.Context(), `select count(*) from pg_prepared_statements where statement like $1`, "%").Scan(&prepared); err != nil {
+				t.Fatal(err)
+			}
+			if prepared != tc.prepared || timeout != tc.timeout {
+				t.Errorf("%d prepared statements, timeout %s; want %d, %s", prepared, timeout, tc.prepared, tc.timeout)
+			}
+		})
+	}
+}
+
+// A server that takes connections and says nothing is one that cannot be reached.
+func TestConnectGivesUpOnASilentServer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err = Connect(ctx, ConnString(fmt.Sprintf("host=127.0.0.1 port=%d dbname=d user=u", listener.Addr().(*net.TCPAddr).Port)),
+		"test", func(cfg *pgx.ConnConfig) { cfg.ConnectTimeout = min(cfg.ConnectTimeout, 100*time.Millisecond) })
+	var unreachable *ConnectError
+	if !errors.As(err, &unreachable) || !IsConnectionLost(err) || ctx.Err() != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
