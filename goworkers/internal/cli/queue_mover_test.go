@@ -60,6 +60,20 @@ func TestQueueMoverKeepsCountThroughKills(t *testing.T) {
 		t.Errorf("count|distinct|min|max = %s, want %d different events", got[0], rounds*events)
 	}
 
+	for _, c := range []struct{ option, want string }{
+		{"--rewind", "consumer moved on its queue to where the target is"},
+		{"--reset", "target has forgotten its place"},
+	} {
+		if code, _, stderr := call(t, mover, c.option, ini); code != 0 || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: %d, %q", c.option, code, stderr)
+		}
+	}
+	if got := dst.Rows(t, `select last_tick_id from pgq_ext.completed_tick`); len(got) != 0 {
+		t.Errorf("after --reset the target has tick %v", got)
+	}
+	if code, _, stderr := call(t, mover, "--rewind", ini); code != 1 || !strings.Contains(stderr, "nowhere to go back to") {
+		t.Errorf("--rewind after --reset: %d, %q", code, stderr)
+	}
 	if code, _, stderr := call(t, mover, "--unregister", ini); code != 0 {
 		t.Errorf("--unregister: %d, %q", code, stderr)
 	}
@@ -81,6 +95,7 @@ func TestQueueMoverRefusesBadInput(t *testing.T) {
 		{"a key that does not exist", "queue_mover", good + "dst_queue = x\n", nil, `[queue_mover] dst_queue = "x": unknown key`},
 		{"no number", "queue_mover", good + "pgq_lazy_fetch = many\n", nil, `[queue_mover] pgq_lazy_fetch = "many":`},
 		{"both", "queue_mover", good, []string{"--register", "--unregister"}, "exclude each other"},
+		{"two others", "queue_mover", good, []string{"--rewind", "--reset"}, "exclude each other"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ini := setupIni(t, c.section, c.text)

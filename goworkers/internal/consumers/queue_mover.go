@@ -24,12 +24,15 @@ type QueueMoverConfig struct {
 }
 
 // NewQueueMover makes a mover. Events keep their type, data, extras and time; they
-// get new ids in the order they had in their batch.
-func NewQueueMover(job *batch.Job, cfg QueueMoverConfig) (*batch.RemoteConsumer, error) {
+// get new ids in the order they had in their batch. The place is kept as a tick, as
+// the SkyTools script keeps it: so a mover that finds its source or its target set
+// back in time, by a restore or a failover, stops instead of losing or doubling
+// events.
+func NewQueueMover(job *batch.Job, cfg QueueMoverConfig) (*batch.SerialConsumer, error) {
 	if cfg.DstQueueName == "" {
 		return nil, batch.Usagef("%s: dst_queue_name is empty", job.Service)
 	}
-	return batch.NewRemoteConsumer(job, cfg.RemoteConfig, func(ctx context.Context, tx pgx.Tx, b *batch.Batch) error {
+	return batch.NewSerialConsumer(job, cfg.RemoteConfig, func(ctx context.Context, tx pgx.Tx, b *batch.Batch) error {
 		_, err := pgq.BulkInsert(ctx, tx, cfg.DstQueueName, b.Events())
 		switch {
 		case pgq.IsQueueNotFound(err):

@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -123,6 +124,52 @@ func TestMoverKeepsAllButTheID(t *testing.T) {
 	}
 	if events, err := pgq.GetBatchEvents(context.Background(), reader, b.ID); err != nil || len(events) != 5 {
 		t.Errorf("the target's consumer sees %d events, %v", len(events), err)
+	}
+}
+
+// A target that was restored from a backup lacks events that the source holds for
+// done: to go on would lose them.
+func TestMoverStopsWhenItsTargetIsSetBack(t *testing.T) {
+	t.Parallel()
+	src, producer := queueDB(t, srcQueue, "mover")
+	dst, _ := queueDB(t, dstQueue)
+	produce := func(data string) {
+		insert(t, producer, srcQueue, text(data))
+		tick(t, producer, srcQueue)
+	}
+	produce("a")
+	if err := move(t, config("mover", src, dst)); err != nil {
+		t.Fatal(err)
+	}
+	dst.Exec(t, `create schema backup;
+		create table backup.completed_tick as table pgq_ext.completed_tick;
+		create table backup.completed_batch as table pgq_ext.completed_batch`)
+	produce("b")
+	if err := move(t, config("mover", src, dst)); err != nil {
+		t.Fatal(err)
+	}
+	dst.Exec(t, `delete from pgq.event_template where ev_data = 'b';
+		truncate pgq_ext.completed_tick, pgq_ext.completed_batch;
+		insert into pgq_ext.completed_tick table backup.completed_tick;
+		insert into pgq_ext.completed_batch table backup.completed_batch`)
+	produce("c")
+	var lost *batch.LostPositionError
+	if err := move(t, config("mover", src, dst)); !errors.As(err, &lost) {
+		t.Fatalf("error %v, want one of a lost position", err)
+	}
+	if got := moved(t, dst); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("moved %v", got)
+	}
+
+	// The error's advice mends it.
+	if _, err := pgq.RegisterConsumerAt(t.Context(), producer, srcQueue, "mover", lost.Target); err != nil {
+		t.Fatal(err)
+	}
+	if err := move(t, config("mover", src, dst)); err != nil {
+		t.Fatal(err)
+	}
+	if got := moved(t, dst); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("moved %v", got)
 	}
 }
 
