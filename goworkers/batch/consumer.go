@@ -318,6 +318,7 @@ func inTx(ctx context.Context, db *pgx.Conn, options pgx.TxOptions, f func(tx pg
 type consumerMetrics struct {
 	events, batches prometheus.Counter
 	lastTick        prometheus.Gauge
+	registry        *prometheus.Registry
 }
 
 func newConsumerMetrics(job *Job, cfg ConsumerConfig) consumerMetrics {
@@ -331,16 +332,18 @@ func newConsumerMetrics(job *Job, cfg ConsumerConfig) consumerMetrics {
 			Name: "skytools_consumer_batches_total", ConstLabels: labels,
 			Help: "Finished batches.",
 		})),
-		lastTick: register(job.Metrics, prometheus.NewGauge(prometheus.GaugeOpts{
+		lastTick: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "skytools_consumer_last_tick_timestamp_seconds", ConstLabels: labels,
-			Help: "Time, by the server's clock, up to which all events are done; time() minus this is the lag.",
-		})),
+			Help: "Time, by the server's clock, up to which all events are done; time() minus this is the lag. It comes with the first batch.",
+		}),
+		registry: job.Metrics,
 	}
 }
 
 func (m *consumerMetrics) count(b *Batch) {
 	m.events.Add(float64(b.read))
 	m.batches.Inc()
+	m.lastTick = register(m.registry, m.lastTick) // known only now
 	m.lastTick.Set(float64(b.TickTime.UnixMicro()) / 1e6)
 }
 

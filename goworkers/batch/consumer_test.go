@@ -544,12 +544,18 @@ func TestConsumerMetricsOutliveAReload(t *testing.T) {
 	r.register(t)
 	config := r.config(r.src, r.dst)
 	job, _ := setupJob(t, config.JobConfig)
-	for _, data := range []string{"a", "b"} {
-		r.produce(t, data)
+	for _, data := range []string{"", "a", "b"} {
 		worker, err := NewRemoteConsumer(job, config, apply)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if data == "" { // nothing done yet: 0 would read as a lag since 1970
+			if families, err := job.Metrics.Gather(); err != nil || strings.Contains(fmt.Sprint(families), "skytools_consumer_last_tick") {
+				t.Errorf("a last tick before the first batch, %v", err)
+			}
+			continue
+		}
+		r.produce(t, data)
 		mustDrain(t, worker)
 	}
 	tick := pgtest.Value[int64](t, r.src, "select extract(epoch from max(tick_time))::bigint from pgq.tick")

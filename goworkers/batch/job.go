@@ -38,6 +38,9 @@ type Job struct {
 	metrics *MetricsServer
 	rounds  *prometheus.CounterVec
 	lastOK  prometheus.Gauge
+	labels  prometheus.Labels
+
+	succeededOnce bool // lastOK is registered
 }
 
 // NewJob opens the log (and logfile when it is set) and the metrics endpoint
@@ -65,8 +68,8 @@ func NewJob(service string, cfg JobConfig, console io.Writer) (*Job, error) {
 		}
 	}
 	j.openLog()
-	labels := prometheus.Labels{"job_name": cfg.JobName, "service": service}
-	prometheus.WrapRegistererWith(labels, j.Metrics).MustRegister(j.rounds, j.lastOK)
+	j.labels = prometheus.Labels{"job_name": cfg.JobName, "service": service}
+	prometheus.WrapRegistererWith(j.labels, j.Metrics).MustRegister(j.rounds)
 	j.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if cfg.MetricsListen != "" {
 		var err error
@@ -171,8 +174,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			}
 			more, pause = false, trouble.Note(j.Log, err, j.Config.ExceptionSleep)
 		default:
-			j.rounds.WithLabelValues("ok").Inc()
-			j.lastOK.SetToCurrentTime()
+			j.succeeded()
 			trouble.Over(j.Log)
 			j.recycle()
 		}
@@ -207,6 +209,17 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 		case ctx.Err() != nil || isClosed(signals.Stop):
 			return nil
 		}
+	}
+}
+
+// succeeded counts a round. Before the first there is no last success to tell of:
+// 0 would read as one in 1970.
+func (j *Job) succeeded() {
+	j.rounds.WithLabelValues("ok").Inc()
+	j.lastOK.SetToCurrentTime()
+	if !j.succeededOnce {
+		j.succeededOnce = true
+		prometheus.WrapRegistererWith(j.labels, j.Metrics).MustRegister(j.lastOK)
 	}
 }
 

@@ -277,6 +277,9 @@ func TestConnectErrorNamesAllButThePassword(t *testing.T) {
 
 func TestMetricsOfAJob(t *testing.T) {
 	job, _ := setupJob(t, JobConfig{JobName: "mover_a", MetricsListen: "127.0.0.1:0"})
+	if families, err := job.Metrics.Gather(); err != nil || strings.Contains(fmt.Sprint(families), "last_success") {
+		t.Errorf("a last success before the first round, %v", err)
+	}
 	if err := job.Run(t.Context(), func(context.Context) (bool, error) { return false, nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -287,9 +290,13 @@ func TestMetricsOfAJob(t *testing.T) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	want := `skytools_job_rounds_total{job_name="mover_a",outcome="ok",service="test"} 1`
-	if err != nil || !strings.Contains(string(body), want) {
-		t.Errorf("%v, no %s in\n%s", err, want, body)
+	for _, want := range []string{
+		`skytools_job_rounds_total{job_name="mover_a",outcome="ok",service="test"} 1`,
+		`skytools_job_last_success_timestamp_seconds{job_name="mover_a",service="test"} `,
+	} {
+		if err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%v, no %s in\n%s", err, want, body)
+		}
 	}
 	_, err = NewJob("test", JobConfig{MetricsListen: job.MetricsAddr()}, nil)
 	if err == nil || !strings.Contains(err.Error(), "listen on metrics_listen = "+job.MetricsAddr()+": ") {
