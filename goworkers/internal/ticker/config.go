@@ -75,8 +75,9 @@ type DaemonConfig struct {
 
 // target is one database to tick.
 type target struct {
-	name string // in log and metrics
-	dsn  batch.ConnString
+	name       string // in log and metrics
+	dsn        batch.ConnString
+	discovered bool // on the server, not named by the operator: it may well lack pgq
 }
 
 // Settings say what a ticker does.

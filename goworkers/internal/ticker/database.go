@@ -26,7 +26,8 @@ type database struct {
 	service.Group
 	target
 	*Ticker
-	log logrus.FieldLogger
+	log  logrus.FieldLogger
+	once sync.Once // for the series in metrics
 
 	// What was told last, so that the three loops tell it once.
 	mu       sync.Mutex
@@ -43,7 +44,7 @@ func (t *Ticker) newDatabase(target target) *database {
 		warnings: map[string]bool{},
 	}
 	for _, l := range []*loop{
-		{name: "tick", period: t.settings.period, keep: true, work: d.tick},
+		{name: tickLoop, period: t.settings.period, keep: true, work: d.tick},
 		{name: "maint", period: t.settings.maintPeriod, work: d.maintain},
 		{name: "retry", period: t.settings.retryPeriod, work: d.retry},
 	} {
@@ -54,10 +55,22 @@ func (t *Ticker) newDatabase(target target) *database {
 }
 
 // Start and Stop are those of the loops, not of the Ticker.
-func (d *database) Start(ctx context.Context) error { return d.Group.Start(ctx) }
+func (d *database) Start(ctx context.Context) error {
+	d.metrics.hold(d.target.name)
+	if !d.target.discovered {
+		d.metrics.up.WithLabelValues(d.target.name) // 0 until it is known better
+	}
+	return d.Group.Start(ctx)
+}
 
 // Stop ends the loops.
-func (d *database) Stop() { d.Group.Stop() }
+func (d *database) Stop() {
+	d.Group.Stop()
+	d.once.Do(func() { d.metrics.release(d.target.name) })
+}
+
+// tickLoop is the loop that says whether a database is up.
+const tickLoop = "tick"
 
 // loop does one kind of work again and again.
 type loop struct {
@@ -115,6 +128,9 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 	if err := l.work(ctx, l.conn, stop); err != nil {
 		return 0, err
 	}
+	if l.name == tickLoop {
+		l.metrics.up.WithLabelValues(l.target.name).Set(1)
+	}
 	l.found()
 	l.trouble.Over(l.log.WithField("loop", l.name))
 	if !l.keep {
@@ -131,6 +147,9 @@ func (l *loop) failed(err error) time.Duration {
 	l.drop()
 	if lost {
 		return l.lost(err)
+	}
+	if l.name == tickLoop {
+		l.metrics.up.WithLabelValues(l.target.name).Set(0)
 	}
 	return l.trouble.Note(l.log.WithField("loop", l.name), err, l.settings.longestPause)
 }
@@ -170,6 +189,7 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 		return false, fmt.Errorf("ask whether the server is a standby: %w", err)
 	}
 	if standby {
+		d.metrics.up.WithLabelValues(d.target.name).Set(0)
 		d.tell("standby", func() { d.log.Info("server is a standby, nothing to tick until it is promoted") })
 		return false, nil
 	}
@@ -177,6 +197,11 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 		return false, fmt.Errorf("look for pgq: %w", err)
 	}
 	if !installed {
+		if d.target.discovered {
+			d.metrics.up.DeleteLabelValues(d.target.name)
+		} else {
+			d.metrics.up.WithLabelValues(d.target.name).Set(0)
+		}
 		d.tell("no pgq", func() {
 			if d.settings.hint == "" {
 				d.log.Info("pgq is not installed, nothing to tick")
@@ -191,13 +216,13 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 		return false, err
 	}
 	if !Supported(version) {
+		d.metrics.up.WithLabelValues(d.target.name).Set(0)
 		d.tell("version "+version, func() {
 			d.log.WithField("version", version).Error("pgq is too old to be ticked, 3.0 or newer is needed; update the extension")
 		})
 		return false, nil
 	}
 	d.tell("ready "+version, func() { d.log.WithField("version", version).Info("pgq version ok") })
-	d.metrics.up.WithLabelValues(d.target.name).Set(1)
 	return true, nil
 }
 

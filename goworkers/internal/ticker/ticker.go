@@ -7,6 +7,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,28 +27,50 @@ func Run(ctx context.Context, job *batch.Job, settings Settings, load func() (Se
 	}
 	atOnce, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	// Also while the last statements are waited for, SIGTERM means at once.
+	var watcher, before sync.WaitGroup
+	over := make(chan struct{})
+	defer func() { close(over); watcher.Wait() }()
+	watcher.Go(func() {
+		select {
+		case <-signals.Kill:
+			cancel()
+		case <-over:
+		}
+	})
 	metrics := newMetrics(job.Metrics)
 
-	for {
+	start := func() (*Ticker, error) {
 		t := &Ticker{settings: settings, log: job.Log, stats: job.Stats, metrics: metrics}
 		t.resetStats()
-		if err := t.Start(atOnce); err != nil {
-			return err
-		}
-		job.Log.Info("ticker started")
-		next, err := t.watch(ctx, signals, job.ReopenLog, load)
-		if err != nil {
-			cancel()
-		}
-		t.Stop()
-		t.logStats()
-		if err != nil || next == nil {
-			job.Log.Info("ticker stopped")
-			return err
-		}
-		settings = *next
-		job.Log.Info("configuration reloaded")
+		return t, t.Start(atOnce)
 	}
+	t, err := start()
+	for err == nil {
+		job.Log.Info("ticker started")
+		var next *Settings
+		if next, err = t.watch(ctx, signals, job.ReopenLog, load); next == nil {
+			break
+		}
+		// The ticker of the old settings may have a long vacuum to finish: that
+		// holds up no tick of the new one.
+		before.Go(t.Stop)
+		settings = *next
+		if t, err = start(); err == nil {
+			job.Log.Info("configuration reloaded")
+		}
+	}
+	if err != nil {
+		cancel()
+	}
+	t.Stop()
+	before.Wait()
+	t.logStats()
+	job.Log.Info("ticker stopped")
+	if ended(signals.Kill) {
+		return batch.ErrTerminated
+	}
+	return err
 }
 
 // watch lets the ticker run until it shall end (nil, nil, or an error to end
@@ -152,7 +175,7 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 			trouble.Over(t.log)
 			for _, name := range names {
 				if running[name] == nil {
-					d := t.newDatabase(target{name: name, dsn: t.settings.connect(name)})
+					d := t.newDatabase(target{name: name, dsn: t.settings.connect(name), discovered: true})
 					if err := d.Start(ctx); err != nil {
 						t.log.WithError(err).WithField("database", name).Error("database not started")
 						continue
@@ -164,7 +187,6 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 				if !slices.Contains(names, name) {
 					running[name].Stop()
 					delete(running, name)
-					t.metrics.forget(name)
 					t.log.WithField("database", name).Info("database is gone")
 				}
 			}

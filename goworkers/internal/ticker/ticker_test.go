@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,31 @@ func (r *running) metric(t *testing.T, name string) float64 {
 		}
 	}
 	return sum
+}
+
+// labelled is a metric's values by the database, "" where there is none.
+func (r *running) labelled(t *testing.T, name string) map[string]string {
+	t.Helper()
+	families, err := r.job.Metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			database := ""
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "database" {
+					database = l.GetValue()
+				}
+			}
+			values[database] = fmt.Sprint(m.GetCounter().GetValue() + m.GetGauge().GetValue())
+		}
+	}
+	return values
 }
 
 func TestTickerTicksWhatHasEvents(t *testing.T) {
@@ -308,6 +334,94 @@ func TestTickerEndsAtOnce(t *testing.T) {
 	close(r.stop)
 	if err := <-r.ended; !errors.Is(err, batch.ErrTerminated) {
 		t.Errorf("got %v, want %v", err, batch.ErrTerminated)
+	}
+}
+
+// SIGINT waits for the statement under way; SIGTERM after it does not.
+func TestTickerEndsAtOnceWhileItWaits(t *testing.T) {
+	t.Parallel()
+	d := pgtest.DB(t, "pgq")
+	holder := d.Conn(t)
+	if _, err := holder.Exec(t.Context(), `begin; lock table pgq.queue in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, quick(one(d)), nil)
+	d.WaitFor(t, `select exists (select from pg_locks l where l.relation = 'pgq.queue'::regclass and not l.granted)`)
+	close(r.stop)
+	select {
+	case err := <-r.ended:
+		t.Fatalf("SIGINT did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(r.kill)
+	select {
+	case err := <-r.ended:
+		if !errors.Is(err, batch.ErrTerminated) {
+			t.Errorf("got %v, want %v", err, batch.ErrTerminated)
+		}
+	case <-time.After(soon):
+		_ = holder.Close(t.Context())
+		t.Error("SIGTERM after SIGINT was not heard")
+	}
+}
+
+// A reload waits for maintenance under way, ticking does not.
+func TestTickerTicksThroughAReload(t *testing.T) {
+	t.Parallel()
+	d := pgtest.DB(t, "pgq")
+	d.Exec(t, `select pgq.create_queue('q'); update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0'`)
+	holder := d.Conn(t)
+	if _, err := holder.Exec(t.Context(), `begin; lock table pgq.retry_queue in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(t.Context())
+	r := start(t, quick(one(d)), func() (Settings, error) { return quick(one(d)), nil })
+	d.WaitFor(t, `select exists (select from pg_locks l where l.relation = 'pgq.retry_queue'::regclass and not l.granted)`)
+	r.reload <- struct{}{}
+	pgtest.Eventually(t, soon, "the reload is taken", func() bool { return len(r.reload) == 0 })
+	ticks := pgtest.Value[int64](t, d, `select max(tick_id) from pgq.tick`)
+	d.WaitFor(t, `select max(tick_id) > $1 + 5 from pgq.tick`, ticks)
+	r.waitLog(t, "INFO configuration reloaded")
+	close(r.kill)
+	close(r.stop)
+	if err := <-r.ended; !errors.Is(err, batch.ErrTerminated) {
+		t.Errorf("got %v, want %v", err, batch.ErrTerminated)
+	}
+}
+
+// up says what the operator is to be called for, and nothing is told of databases
+// that are the ticker's no more.
+func TestTickerMetricsFollowTheDatabase(t *testing.T) {
+	t.Parallel()
+	first, second := pgtest.DB(t, "pgq"), pgtest.DB(t, "pgq")
+	for _, d := range []*pgtest.Database{first, second} {
+		d.Exec(t, `select pgq.create_queue('q'); update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0'`)
+	}
+	r := start(t, quick(one(first)), func() (Settings, error) { return quick(one(second)), nil })
+	up := func(d *pgtest.Database, want string) {
+		t.Helper()
+		pgtest.Eventually(t, soon, "up of "+d.Name+" is "+want, func() bool {
+			return r.labelled(t, "skytools_ticker_up")[d.Name] == want
+		})
+	}
+	up(first, "1")
+	first.Exec(t, `select pgq.drop_queue('q', true); drop extension pgq cascade`)
+	r.waitLog(t, "pgq is not installed, nothing to tick")
+	up(first, "0")
+	first.Exec(t, `create extension pgq`)
+	up(first, "1")
+	r.reload <- struct{}{}
+	up(second, "1")
+	pgtest.Eventually(t, soon, "the first is forgotten", func() bool {
+		for _, name := range []string{"up", "errors_total", "ticks_total", "last_run_timestamp_seconds"} {
+			if r.labelled(t, "skytools_ticker_"+name)[first.Name] != "" {
+				return false
+			}
+		}
+		return true
+	})
+	if got := r.labelled(t, "skytools_job_last_success_timestamp_seconds"); len(got) != 0 {
+		t.Errorf("a ticker has no rounds of a job, but their last success is %v", got)
 	}
 }
 
