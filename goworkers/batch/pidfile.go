@@ -5,6 +5,7 @@ package batch
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,18 +72,13 @@ func takeOver(path string) (bool, error) {
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
 		return false, pidFileError(path, err)
 	}
-	opened, err := file.Stat()
+	// What counts is the file in hand: the one at path may go at any moment, as
+	// when its process ends, and then this one is worth nothing.
+	data, err := io.ReadAll(file)
 	if err != nil {
 		return false, pidFileError(path, err)
 	}
-	if there, err := os.Stat(path); err != nil || !os.SameFile(opened, there) {
-		return false, nil
-	}
-	pid, err := runningPid(path)
-	if err != nil {
-		return false, err
-	}
-	if pid != 0 {
+	if pid := alive(parsePid(data)); pid != 0 {
 		return false, fmt.Errorf("pidfile %s exists, another process running? (pid %d)", path, pid)
 	}
 	text := fmt.Appendln(nil, os.Getpid())
@@ -92,7 +88,12 @@ func takeOver(path string) (bool, error) {
 	if err := file.Truncate(int64(len(text))); err != nil {
 		return false, pidFileError(path, err)
 	}
-	return true, nil
+	opened, err := file.Stat()
+	if err != nil {
+		return false, pidFileError(path, err)
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, there), nil
 }
 
 func pidFileError(path string, err error) error {
@@ -112,11 +113,15 @@ func readPid(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return parsePid(data), nil
+}
+
+func parsePid(data []byte) int {
 	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil || pid <= 0 {
-		return 0, nil
+		return 0
 	}
-	return pid, nil
+	return pid
 }
 
 // runningPid is the pid in the file if that process lives and is another
@@ -129,13 +134,15 @@ func runningPid(path string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read pidfile %s: %w", path, baseError(err))
 	}
-	if pid == 0 || pid == os.Getpid() {
-		return 0, nil
+	return alive(pid), nil
+}
+
+// alive is the pid if its process lives and is another one, else 0.
+func alive(pid int) int {
+	if pid == 0 || pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
 	}
-	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
-		return 0, nil
-	}
-	return pid, nil
+	return pid
 }
 
 // SignalRunning sends a signal to the process that owns the pid file and

@@ -197,6 +197,31 @@ func TestPidFileIsTakenOnce(t *testing.T) {
 	}
 }
 
+// A start that meets a process just ending, with its file about to go, must not
+// take that file: it would run without one.
+func TestPidFileThatGoesIsNotTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	living := path + ".living"
+	if err := os.WriteFile(living, fmt.Appendln(nil, os.Getppid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var owner sync.WaitGroup
+	owner.Go(func() {
+		for !isClosed(stop) {
+			os.Link(living, path)
+			os.Remove(path)
+		}
+	})
+	defer owner.Wait()
+	defer close(stop)
+	for range 20_000 {
+		if taken, _ := takeOver(path); taken {
+			t.Fatal("the file of a living process was taken while it went")
+		}
+	}
+}
+
 const pidFileEnv = "BATCH_TEST_PIDFILE"
 
 // takePidFile is what TestPidFileIsTakenOnce starts: it says whether it got
