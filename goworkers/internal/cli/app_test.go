@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -19,9 +20,15 @@ func TestMain(m *testing.M) {
 	}))
 }
 
+// oneMain: a process has one command line, and the flag library keeps some of it in
+// variables of its own.
+var oneMain sync.Mutex
+
 // run calls the program like a shell does.
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	oneMain.Lock()
+	defer oneMain.Unlock()
 	var out, err bytes.Buffer
 	code = Main(args, &out, &err)
 	return code, out.String(), err.String()
