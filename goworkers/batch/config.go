@@ -33,6 +33,7 @@ type Section struct {
 	name   string
 	values map[string]string // by lower-case key: [DEFAULT], section, Set
 	own    map[string]bool   // keys that must be known: section and Set
+	set    map[string]bool   // keys of Set
 	base   map[string]string // what only expansion sees: host_name, config_dir …
 }
 
@@ -106,8 +107,8 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 		ReaderBufferSize:           max(4096, len(data)+1),
 	}, data)
 	if err != nil {
-		return nil, configError(path, "", fmt.Sprintf("not an ini file: %s; write [section] and key = value lines",
-			strings.TrimSpace(err.Error())))
+		where, what := syntaxFault(data, err)
+		return nil, configError(path+where, "", fmt.Sprintf("not an ini file: %s; write [section] and key = value lines", what))
 	}
 	if !file.HasSection(section) {
 		var have []string
@@ -136,6 +137,7 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 		name:   section,
 		values: map[string]string{},
 		own:    map[string]bool{},
+		set:    map[string]bool{},
 		base: map[string]string{
 			"job_name":     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
 			"service_name": section,
@@ -155,9 +157,30 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 	for key, value := range opts.Set {
 		key = strings.ToLower(key)
 		s.values[key] = value
-		s.own[key] = true
+		s.own[key], s.set[key] = true, true
 	}
 	return s, nil
+}
+
+// syntaxFault says where the text is no ini file, as ":LINE" if that is known, and
+// what is wrong, without bytes that a terminal would obey.
+func syntaxFault(data []byte, err error) (where, what string) {
+	const shown = 60 // of the line, in bytes
+	what, line, found := strings.Cut(err.Error(), ": ")
+	if !found {
+		return "", fmt.Sprintf("%.*q", shown, what)
+	}
+	line = strings.TrimSpace(line)
+	for i, text := range strings.Split(string(data), "\n") {
+		if strings.TrimSpace(text) == line {
+			where = fmt.Sprintf(":%d", i+1)
+			break
+		}
+	}
+	if len(line) > shown {
+		return where, fmt.Sprintf("%s: %q…", what, line[:shown])
+	}
+	return where, fmt.Sprintf("%s: %q", what, line)
 }
 
 // joinLines takes the indentation off continuation lines.

@@ -138,7 +138,9 @@ loop_dely = 1
 
 func TestLoadRefusesWhatIsNoConfiguration(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"no delimiter", "[mover]\nhello\n", "not an ini file"},
+		{"no delimiter", "[mover]\nhello\n", `:2: not an ini file: key-value delimiter not found: "hello"; write [section]`},
+		{"bytes of a terminal", "[mover]\na = 1\n\x1b[2J\x07" + strings.Repeat("x", 500), `:3: not an ini file: key-value delimiter not found: "\x1b[2J\ax`},
+		{"no key", "[mover]\n= 1\n", `:2: not an ini file: empty key name: "= 1"`},
 		{"other section", "[moover]\na=1\n[x]\n", "[mover]: section not found; the file has [moover], [x]"},
 		{"empty", "", "[mover]: section not found; the file has no sections"},
 		{"open section", "[mover\na=1\n", "not an ini file"},
@@ -146,7 +148,10 @@ func TestLoadRefusesWhatIsNoConfiguration(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Load(writeIni(t, tc.text), "mover", LoadOptions{})
 			if err == nil || !strings.Contains(err.Error(), tc.want) || ExitCode(err) != 2 {
-				t.Errorf("got %v, want %q with exit code 2", err, tc.want)
+				t.Fatalf("got %v, want %q with exit code 2", err, tc.want)
+			}
+			if text := err.Error(); len(text) > 300 || strings.ContainsAny(text, "\x1b\a\n") {
+				t.Errorf("not one readable line: %q", text)
 			}
 		})
 	}
@@ -157,6 +162,60 @@ func TestLoadRefusesWhatIsNoConfiguration(t *testing.T) {
 	}
 	if _, err := Load(t.TempDir(), "mover", LoadOptions{}); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("directory: got %v", err)
+	}
+}
+
+func TestDecodeRefusesNumbersBelowTheLeast(t *testing.T) {
+	s, err := Load(writeIni(t, "[m]\nexception_sleep = -1\nconnection_lifetime = -7\nstats_period = -4\nlog_count = -3\nloop_delay = -1\n"), "m", LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Decode(&JobConfig{})
+	if err == nil || ExitCode(err) != 2 || strings.Count(err.Error(), "\n") != 3 {
+		t.Fatalf("want four faults, got\n%v", err)
+	}
+	for _, want := range []string{
+		`exception_sleep = "-1": is too small; write 0.001 or more`,
+		`connection_lifetime = "-7": is too small; write 0 or more`,
+		`stats_period = "-4": is too small`,
+		`log_count = "-3": is too small`,
+	} {
+		if !strings.Contains(err.Error(), "[m] "+want) {
+			t.Errorf("missing: %s in\n%v", want, err)
+		}
+	}
+}
+
+func TestOldAndNewSpellingOfAKey(t *testing.T) {
+	type config struct {
+		Queue string `ini:"queue_name" alias:"pgq_queue_name"`
+	}
+	for _, tc := range []struct {
+		name, text string
+		set        map[string]string
+		want       string // "" is a fault
+	}{
+		{"old alone", "pgq_queue_name = a", nil, "a"},
+		{"side by side", "queue_name = a\npgq_queue_name = b", nil, ""},
+		{"the command line goes first", "queue_name = a", map[string]string{"pgq_queue_name": "b"}, "b"},
+		{"in either spelling", "pgq_queue_name = a", map[string]string{"queue_name": "b"}, "b"},
+		{"the section goes before the default", "pgq_queue_name = a\n[DEFAULT]\nqueue_name = b", nil, "a"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := Load(writeIni(t, "[m]\n"+tc.text+"\n"), "m", LoadOptions{Set: tc.set})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got config
+			err = s.Decode(&got)
+			fault := `pgq_queue_name = "b": is the older name of queue_name, which is set too; keep one of them`
+			if tc.want == "" && (err == nil || !strings.Contains(err.Error(), fault)) {
+				t.Errorf("got %v, want %s", err, fault)
+			}
+			if tc.want != "" && (err != nil || got.Queue != tc.want) {
+				t.Errorf("got %q, %v, want %q", got.Queue, err, tc.want)
+			}
+		})
 	}
 }
 

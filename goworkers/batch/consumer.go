@@ -32,15 +32,15 @@ type ConsumerConfig struct {
 	ConsumerName string `ini:"consumer_name" alias:"pgq_consumer_id" help:"name of this consumer on the queue and in the target database; default: job_name"`
 	// LazyFetch is how many events of a batch are in memory at a time; 0 takes
 	// the whole batch at once. Default: 300.
-	LazyFetch int `ini:"pgq_lazy_fetch" default:"300" help:"events of a batch to hold in memory at a time; 0: all of them"`
+	LazyFetch int `ini:"pgq_lazy_fetch" default:"300" min:"0" help:"events of a batch to hold in memory at a time; 0: all of them"`
 	// TableFilter passes only events of these tables. Default: all events.
 	TableFilter []string `ini:"table_filter" help:"read only events with these table names in ev_extra1, comma separated; empty: all"`
 	// CollectEvents joins ticks until a batch has about so many events. Default: 0, off.
-	CollectEvents int `ini:"pgq_batch_collect_events" help:"join ticks until a batch has about so many events; 0: off"`
+	CollectEvents int `ini:"pgq_batch_collect_events" min:"0" help:"join ticks until a batch has about so many events; 0: off"`
 	// CollectInterval joins ticks until a batch spans about so long. Default: 0, off.
-	CollectInterval time.Duration `ini:"pgq_batch_collect_interval" help:"join ticks until a batch spans about so many seconds; 0: off"`
+	CollectInterval time.Duration `ini:"pgq_batch_collect_interval" min:"0" help:"join ticks until a batch spans about so many seconds; 0: off"`
 	// KeepLag leaves events alone until they are so old. Default: 0, off.
-	KeepLag time.Duration `ini:"pgq_keep_lag" help:"stay so many seconds behind the present; 0: off"`
+	KeepLag time.Duration `ini:"pgq_keep_lag" min:"0" help:"stay so many seconds behind the present; 0: off"`
 
 	Autocommit     string `ini:"pgq_autocommit" unused:"each batch is one transaction"`
 	KeepaliveStats string `ini:"keepalive_stats" unused:"stats_period says when the statistics line is logged"`

@@ -50,6 +50,7 @@ type Size int64
 // field is what the tags of one struct field say.
 type field struct {
 	key, alias, def, help string
+	min                   string
 	choice                []string
 	required, path        bool
 	secret, raw           bool
@@ -98,6 +99,7 @@ func flatten(v reflect.Value, depth int) []field {
 			alias:    f.Tag.Get("alias"),
 			def:      f.Tag.Get("default"),
 			help:     f.Tag.Get("help"),
+			min:      f.Tag.Get("min"),
 			choice:   choice,
 			required: f.Tag.Get("required") == "true",
 			path:     f.Tag.Get("path") == "true",
@@ -118,6 +120,7 @@ func flatten(v reflect.Value, depth int) []field {
 //	required:"true"         the key must be there and not empty
 //	alias:"pgq_queue_name"  an older name of the key
 //	choice:"text,json"      the only values allowed
+//	min:"0"                 the smallest number or time span allowed
 //	path:"true"             ~ and ~user at the start become a home directory
 //	raw:"true"              %(name)s stays as written, for the program to fill
 //	secret:"true"           the value is masked in messages
@@ -186,13 +189,12 @@ func (s *Section) Warnings(dst any) []string {
 }
 
 func (s *Section) decodeField(f field) *Problem {
-	key := f.key
-	raw, ok := s.values[key]
-	if !ok && f.alias != "" {
-		if raw, ok = s.values[f.alias]; ok {
-			key = f.alias
-		}
+	key, both := s.spelling(f)
+	if both {
+		p := s.problem(f.alias, ConnString(s.values[f.alias]).String(), fmt.Sprintf("is the older name of %s, which is set too; keep one of them", f.key))
+		return &p
 	}
+	raw, ok := s.values[key]
 	if !ok {
 		raw = f.def
 		if raw == "" && key == "job_name" {
@@ -243,7 +245,51 @@ func (s *Section) decodeField(f field) *Problem {
 	if err := setValue(f.value, value); err != nil {
 		return fault(err.Error())
 	}
+	if below(f) {
+		return fault(fmt.Sprintf("is too small; write %s or more", f.min))
+	}
 	return nil
+}
+
+// below says whether the field's number is smaller than its tag allows.
+func below(f field) bool {
+	if f.min == "" {
+		return false
+	}
+	least := reflect.New(f.value.Type()).Elem()
+	if err := setValue(least, f.min); err != nil {
+		panic(fmt.Sprintf("batch: min of %s: %v", f.key, err))
+	}
+	if least.CanFloat() {
+		return f.value.Float() < least.Float()
+	}
+	return f.value.Int() < least.Int()
+}
+
+// spelling is the key that a field is set by: its own, or its older name. Set
+// goes before the section, the section before [DEFAULT]; both says that the two
+// stand side by side and neither can be said to be meant.
+func (s *Section) spelling(f field) (key string, both bool) {
+	if f.alias == "" || f.alias == f.key {
+		return f.key, false
+	}
+	rank := func(key string) int {
+		_, there := s.values[key]
+		switch {
+		case s.set[key]:
+			return 3
+		case s.own[key]:
+			return 2
+		case there:
+			return 1
+		}
+		return 0
+	}
+	now, old := rank(f.key), rank(f.alias)
+	if old > now {
+		return f.alias, false
+	}
+	return f.key, old == now && old > 0
 }
 
 func describe(f field) string {

@@ -20,17 +20,17 @@ type JobConfig struct {
 	LoopDelay time.Duration `ini:"loop_delay" default:"1" help:"seconds to sleep when there is nothing to do; 0: exit when idle, -1: one round"`
 	// ConnectionLifetime is the age at which an idle connection is replaced.
 	// Default: 20 min.
-	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"1200" help:"seconds after which a database connection is replaced"`
+	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"1200" min:"0" help:"seconds after which a database connection is replaced"`
 	// ExceptionSleep is the longest pause after an error; the first is 1 s and
 	// each further one twice as long. Default: 20 s.
-	ExceptionSleep time.Duration `ini:"exception_sleep" default:"20" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
+	ExceptionSleep time.Duration `ini:"exception_sleep" default:"20" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
 	// StatsPeriod is how often the statistics line is logged; 0 is after each
 	// round that counted something. Default: 30 s.
-	StatsPeriod time.Duration `ini:"stats_period" default:"30" help:"seconds between statistics lines in the log; 0: after each round"`
+	StatsPeriod time.Duration `ini:"stats_period" default:"30" min:"0" help:"seconds between statistics lines in the log; 0: after each round"`
 	// LogSize is the size at which the log file is rotated. Default: 10 MiB.
 	LogSize Size `ini:"log_size" default:"10MiB" help:"size at which the log file is rotated"`
 	// LogCount is how many rotated log files are kept. Default: 3.
-	LogCount int `ini:"log_count" default:"3" help:"rotated log files to keep"`
+	LogCount int `ini:"log_count" default:"3" min:"0" help:"rotated log files to keep"`
 	// LogFormat is text or json. Default: text.
 	LogFormat string `ini:"log_format" default:"text" choice:"text,json" help:"form of the log lines"`
 	// LogLevel is the least important level that is logged; -q and -v set it.

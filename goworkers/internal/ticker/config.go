@@ -26,7 +26,7 @@ type Config struct {
 	// MaintPeriod is the time between two rounds of maintenance. Default: 5 min.
 	MaintPeriod time.Duration `ini:"maint_delay" default:"300" help:"seconds between rounds of maintenance (rotation, vacuum)"`
 	// MaintMinutes is the old way to say MaintPeriod. Default: not used.
-	MaintMinutes float64 `ini:"maint_delay_min" help:"minutes between rounds of maintenance, the old form of maint_delay"`
+	MaintMinutes float64 `ini:"maint_delay_min" min:"0" help:"minutes between rounds of maintenance, the old form of maint_delay"`
 	// RetryPeriod is the time between two looks for events to be retried.
 	// Default: 30 s.
 	RetryPeriod time.Duration `ini:"retry_delay" default:"30" help:"seconds between looks for events whose retry time has come"`
@@ -34,9 +34,9 @@ type Config struct {
 	// looked at again. Default: 60 s.
 	CheckPeriod time.Duration `ini:"check_period" default:"60" help:"seconds after which a database without pgq is looked at again"`
 	// ExceptionSleep is the longest pause after an error. Default: 60 s.
-	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
+	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
 	// StatsPeriod is the time between two statistics lines. Default: 30 s.
-	StatsPeriod time.Duration `ini:"stats_period" alias:"ticker_log_delay" default:"30" help:"seconds between statistics lines in the log"`
+	StatsPeriod time.Duration `ini:"stats_period" alias:"ticker_log_delay" default:"30" min:"0" help:"seconds between statistics lines in the log"`
 
 	QueueRefresh string `ini:"queue_refresh_period" unused:"the server knows its queues"`
 }
@@ -63,9 +63,9 @@ type DaemonConfig struct {
 	Period time.Duration `ini:"ticker_period" default:"1" help:"seconds between looks at the queues; 0.1 for low latency"`
 	// ConnectionLifetime is the age at which the ticking connection is
 	// replaced. Default: 1 h.
-	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"3600" help:"seconds after which a database connection is replaced"`
+	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"3600" min:"0" help:"seconds after which a database connection is replaced"`
 	// ExceptionSleep is the longest pause after an error. Default: 60 s.
-	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
+	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
 
 	LoopDelay      string `ini:"loop_delay" unused:"ticker_period is the time between ticks"`
 	Syslog         string `ini:"syslog" unused:"the log goes to stderr and to logfile"`
