@@ -40,7 +40,7 @@ func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, e
 	}
 	c, err := Connect(ctx, dsn, j.Config.JobName)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", j.Config.Key(name), err)
 	}
 	j.conns[name] = &conn{Conn: c, dsn: dsn, opened: time.Now()}
 	return c, nil
@@ -96,7 +96,26 @@ func (e *ConnectError) Error() string {
 	} else if inner := deepest(e.Err); inner != nil {
 		reason = inner.Error()
 	}
-	return fmt.Sprintf("cannot connect to database %q at %s:%d as user %q: %s", e.Database, e.Host, e.Port, e.User, reason)
+	return fmt.Sprintf("cannot connect to database %q at %s:%d as user %q: %s; %s", e.Database, e.Host, e.Port, e.User, reason, e.advice())
+}
+
+// advice is what the operator can do about it.
+func (e *ConnectError) advice() string {
+	var pgErr *pgconn.PgError
+	if !errors.As(e.Err, &pgErr) {
+		return "start the server, or correct host and port"
+	}
+	switch {
+	case pgErr.Code == "3D000":
+		return "create the database, or correct dbname"
+	case strings.HasPrefix(pgErr.Code, "28"):
+		return "correct user and password, or the server's pg_hba.conf"
+	case pgErr.Code == "42501":
+		return "grant connect on the database to the user"
+	case pgErr.Code == "53300":
+		return "raise the server's max_connections, or connect through a pooler"
+	}
+	return "see the server's log"
 }
 
 func (e *ConnectError) Unwrap() error { return e.Err }

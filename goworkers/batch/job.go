@@ -64,7 +64,7 @@ func NewJob(service string, cfg JobConfig, console io.Writer) (*Job, error) {
 	if cfg.LogFile != "" {
 		var err error
 		if j.file, err = openLogFile(cfg.LogFile, int64(cfg.LogSize), cfg.LogCount); err != nil {
-			return nil, err
+			return nil, cfg.within(err)
 		}
 	}
 	j.openLog()
@@ -75,7 +75,7 @@ func NewJob(service string, cfg JobConfig, console io.Writer) (*Job, error) {
 		var err error
 		if j.metrics, err = ServeMetrics(cfg.MetricsListen, j.Metrics); err != nil {
 			j.Close()
-			return nil, err
+			return nil, cfg.within(err)
 		}
 		j.Log.WithField("listen", j.metrics.Addr).Info("metrics are served")
 	}

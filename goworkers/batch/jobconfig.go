@@ -2,7 +2,10 @@ package batch
 
 // The keys that every job has.
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // JobConfig holds the keys that the ini section of every job may have. Embed
 // it in the job's own config struct; that makes the struct a Config.
@@ -40,11 +43,29 @@ type JobConfig struct {
 	// none.
 	MetricsListen string `ini:"metrics_listen" help:"host:port that serves Prometheus metrics under /metrics; empty: off"`
 
+	file, section string // where it was read from, if it was
+
 	UseSkylog       string `ini:"use_skylog" unused:"the log goes to stderr and to logfile"`
 	SkylogLocations string `ini:"skylog_locations" unused:"the log goes to stderr and to logfile"`
 	ExceptionQuiet  string `ini:"exception_quiet" unused:"an error is logged once until it changes or heals"`
 	ExceptionGrace  string `ini:"exception_grace" unused:"an error is logged once until it changes or heals"`
 	ExceptionReset  string `ini:"exception_reset" unused:"an error is logged once until it changes or heals"`
+}
+
+// Key names a key of the job's ini section for people: file, section and key.
+func (c *JobConfig) Key(key string) string {
+	if c.file == "" {
+		return key
+	}
+	return fmt.Sprintf("%s: [%s] %s", c.file, c.section, key)
+}
+
+// within adds to an error that names its key where that key stands.
+func (c *JobConfig) within(err error) error {
+	if c.file == "" {
+		return err
+	}
+	return fmt.Errorf("%s: [%s]: %w", c.file, c.section, err)
 }
 
 // Common gives the framework its part of a job's configuration.

@@ -72,6 +72,8 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 	if err := section.Decode(cfg); err != nil {
 		return nil, err
 	}
+	common := cfg.Common()
+	common.file, common.section = section.path, section.name
 	if v, ok := cfg.(Validator); ok {
 		if problems := v.Validate(); len(problems) > 0 {
 			for i, p := range problems {
@@ -110,6 +112,9 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	}{{opt.Reload, syscall.SIGHUP, "SIGHUP"}, {opt.Stop, syscall.SIGINT, "SIGINT"}, {opt.Kill, syscall.SIGTERM, "SIGTERM"}} {
 		if s.wanted {
 			pid, err := SignalRunning(common.PidFile, s.sig)
+			if common.PidFile == "" {
+				return common.within(err)
+			}
 			if err != nil {
 				return err
 			}
@@ -134,6 +139,10 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	}
 	if common.PidFile != "" {
 		pidfile, err := WritePidFile(common.PidFile)
+		var errno syscall.Errno
+		if errors.As(err, &errno) { // the path is wrong
+			return common.within(err)
+		}
 		if err != nil {
 			return err
 		}

@@ -253,7 +253,7 @@ func TestConnectGivesUpOnASilentServer(t *testing.T) {
 
 func TestConnectErrorNamesAllButThePassword(t *testing.T) {
 	_, err := Connect(t.Context(), "host=127.0.0.1 port=1 dbname=d user=u password=secret", "test")
-	if err == nil || err.Error() != `cannot connect to database "d" at 127.0.0.1:1 as user "u": connection refused` {
+	if err == nil || err.Error() != `cannot connect to database "d" at 127.0.0.1:1 as user "u": connection refused; start the server, or correct host and port` {
 		t.Errorf("got %v", err)
 	}
 	if !IsConnectionLost(err) || ExitCode(err) != 1 {

@@ -20,6 +20,8 @@ package pgq
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,4 +46,11 @@ func Version(ctx context.Context, db DB) (string, error) {
 	var version string
 	err := db.QueryRow(ctx, versionSQL).Scan(&version)
 	return version, wrap(err, "ask for the version of pgq")
+}
+
+// Supported says whether a version of pgq can be worked with: 3.0 or newer.
+func Supported(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 3
 }

@@ -85,6 +85,9 @@ func runAdmin(ctx context.Context, opt batch.Options, args []string) error {
 	if i < 0 {
 		return batch.Usagef("unknown command %q; it is one of %s", args[0], strings.Join(names, ", "))
 	}
+	if i := slices.Index(args, ""); i > 0 {
+		return batch.Usagef("argument %d of %s is empty", i, args[0])
+	}
 	command := adminCommands[i]
 	a := &admin{ini: opt.Path, set: map[string]bool{}, out: opt.Stdout}
 	for _, arg := range args[1:] {
@@ -139,8 +142,9 @@ func (a *admin) checkVersion(ctx context.Context) error {
 	if err != nil {
 		return a.explain(err)
 	}
-	if !ticker.Supported(version) {
-		return fmt.Errorf("database %q has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update", a.name, version)
+	if !pgq.Supported(version) {
+		return fmt.Errorf("%s: [%s] db: database %q has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update",
+			a.ini, pgqadmSection, a.name, version)
 	}
 	return nil
 }
@@ -152,7 +156,7 @@ func (a *admin) explain(err error) error {
 	case err == nil:
 		return nil
 	case pgq.IsNotInstalled(err):
-		return fmt.Errorf("pgq is not installed in database %q; install it with: pgqadm %s install", a.name, a.ini)
+		return fmt.Errorf("%s: [%s] db: pgq is not installed in database %[3]q; install it with: pgqadm %[1]s install", a.ini, pgqadmSection, a.name)
 	case pgq.IsQueueNotFound(err) && len(a.args) > 0:
 		return a.noQueue(a.args[0])
 	case errors.As(err, &pgErr):

@@ -47,7 +47,7 @@ func expect(t *testing.T, pgqadm func(args ...string) (int, string, string), arg
 func TestPgqadmFromInstallToDrop(t *testing.T) {
 	t.Parallel()
 	d, pgqadm := setupPgqadm(t)
-	expect(t, pgqadm, "status", 1, "", fmt.Sprintf("pgqadm: pgq is not installed in database %q; install it with: pgqadm INI install\n", d.Name))
+	expect(t, pgqadm, "status", 1, "", fmt.Sprintf("pgqadm: INI: [pgqadm] db: pgq is not installed in database %q; install it with: pgqadm INI install\n", d.Name))
 	expect(t, pgqadm, "install", 0, "pgq 4.0 installed\n", "")
 	expect(t, pgqadm, "install", 0, "pgq 4.0 is installed already\n", "")
 	expect(t, pgqadm, "create q", 0, "queue q created\n", "")
@@ -117,6 +117,9 @@ func TestPgqadmMisuse(t *testing.T) {
 	expect(t, pgqadm, "-d ticker", 2, "", "pgqadm: option -d stands behind the ini file; usage: pgqadm [options] CONFIG.ini COMMAND [arguments]\n")
 	expect(t, pgqadm, "create", 2, "", "pgqadm: wrong number of arguments; usage: pgqadm [options] CONFIG.ini create QUEUE\n")
 	expect(t, pgqadm, "create a b", 2, "", "pgqadm: wrong number of arguments; usage: pgqadm [options] CONFIG.ini create QUEUE\n")
+	if code, _, stderr := run(t, "pgqadm", "x.ini", "create", ""); code != 2 || stderr != "pgqadm: argument 1 of create is empty\n" {
+		t.Errorf("empty name: %d, %q", code, stderr)
+	}
 	expect(t, pgqadm, "create a --force", 2, "", "pgqadm: create has no option --force; usage: pgqadm [options] CONFIG.ini create QUEUE\n")
 }
 
@@ -139,13 +142,13 @@ func TestPgqadmBadInput(t *testing.T) {
 			`[pgqadm] loop_delay = "0": is too short; write 0.001 (seconds) or more, or a number with a unit (500ms)`,
 		}},
 		{"unreachable", "db = host=127.0.0.1 port=1 dbname=x user=y password=secret", 1, []string{
-			`[pgqadm] db: cannot connect to database "x" at 127.0.0.1:1 as user "y": connection refused`,
+			`[pgqadm] db: cannot connect to database "x" at 127.0.0.1:1 as user "y": connection refused; start the server, or correct host and port`,
 		}},
 		{"no such database", "db = " + strings.Replace(d.DSN, "dbname="+d.Name, "dbname=nowhere", 1), 1, []string{
-			`[pgqadm] db: cannot connect to database "nowhere" at SERVER as user "postgres": database "nowhere" does not exist (SQLSTATE 3D000)`,
+			`[pgqadm] db: cannot connect to database "nowhere" at SERVER as user "postgres": database "nowhere" does not exist (SQLSTATE 3D000); create the database, or correct dbname`,
 		}},
 		{"old pgq", "db = " + d.DSN, 1, []string{
-			fmt.Sprintf(`pgqadm: database %q has pgq 2.1.8, but 3.0 or newer is needed; update it with: alter extension pgq update`, d.Name),
+			fmt.Sprintf(`[pgqadm] db: database %q has pgq 2.1.8, but 3.0 or newer is needed; update it with: alter extension pgq update`, d.Name),
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

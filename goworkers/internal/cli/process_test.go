@@ -172,7 +172,7 @@ func TestDaemonStartFails(t *testing.T) {
 	pgqd := link(t, "pgqd")
 	ini, logfile, pidfile := daemonIni(t, "pgqd", "base_connstr = host=127.0.0.1 port=1\nmetrics_listen = nowhere")
 	code, stdout, stderr := call(t, pgqd, "-d", ini)
-	if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "pgqd: listen on metrics_listen = nowhere: ") || strings.Count(stderr, "\n") != 1 {
+	if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "pgqd: "+ini+": [pgqd]: listen on metrics_listen = nowhere: ") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("got %d, %q, %q", code, stdout, stderr)
 	}
 	if !gone(pidfile)() {
@@ -182,7 +182,7 @@ func TestDaemonStartFails(t *testing.T) {
 	if code, _, stderr := call(t, pgqd, "-d", noPid); code != 2 || !strings.Contains(stderr, "[pgqd] pidfile: is missing; a daemon needs one") {
 		t.Errorf("no pidfile: %d, %q", code, stderr)
 	}
-	if code, _, stderr := call(t, pgqd, "-s", noPid); code != 2 || !strings.Contains(stderr, "no pidfile is configured") {
+	if code, _, stderr := call(t, pgqd, "-s", noPid); code != 2 || !strings.HasPrefix(stderr, "pgqd: "+noPid+": [pgqd]: no pidfile is configured") {
 		t.Errorf("-s without pidfile: %d, %q", code, stderr)
 	}
 }
@@ -201,6 +201,9 @@ func TestDaemonWaitsForItsDatabase(t *testing.T) {
 	}
 	pgtest.Eventually(t, soon, "the pid file is gone", gone(pidfile))
 	log, _ := os.ReadFile(logfile)
+	if want := ini + `: [pgqd] database_list: cannot connect to database \"a\"`; !bytes.Contains(log, []byte(want)) {
+		t.Errorf("not told: %s\n%s", want, log)
+	}
 	if n := bytes.Count(log, []byte("ERROR work failed, will be tried again")); n != 2 {
 		t.Errorf("%d errors logged for 2 lost databases, want 2:\n%s", n, log)
 	}

@@ -77,13 +77,14 @@ type DaemonConfig struct {
 type target struct {
 	name       string // in log and metrics
 	dsn        batch.ConnString
-	discovered bool // on the server, not named by the operator: it may well lack pgq
+	key        string // of the configuration that leads there
+	discovered bool   // on the server, not named by the operator: it may well lack pgq
 }
 
 // Settings say what a ticker does.
 type Settings struct {
 	targets  []target                               // databases to tick, when they are known
-	discover batch.ConnString                       // else where to ask for them
+	discover target                                 // else where to ask for them
 	connect  func(database string) batch.ConnString // and how to get there
 	hint     string                                 // what to do about a database without pgq
 
@@ -95,7 +96,7 @@ type Settings struct {
 // Settings of [pgqadm].
 func (c *Config) Settings() Settings {
 	s := Settings{
-		targets:      []target{{name: databaseName(c.DB), dsn: c.DB}},
+		targets:      []target{{name: databaseName(c.DB), dsn: c.DB, key: c.Key("db")}},
 		hint:         "pgqadm CONFIG.ini install",
 		period:       c.Period,
 		maintPeriod:  c.MaintPeriod,
@@ -133,7 +134,7 @@ func (c *DaemonConfig) Settings() Settings {
 		application:  c.JobName,
 	}
 	if len(c.DatabaseList) == 0 {
-		s.discover = s.connect(c.InitialDatabase)
+		s.discover = target{name: c.InitialDatabase, dsn: s.connect(c.InitialDatabase), key: c.Key("base_connstr")}
 	}
 	for _, entry := range c.DatabaseList {
 		s.targets = append(s.targets, c.target(entry))
@@ -143,18 +144,19 @@ func (c *DaemonConfig) Settings() Settings {
 
 // target reads one entry of database_list.
 func (c *DaemonConfig) target(entry string) target {
+	key := c.Key("database_list")
 	switch {
 	case isURL(entry):
 		dsn := batch.ConnString(entry)
-		return target{name: databaseName(dsn), dsn: dsn}
+		return target{name: databaseName(dsn), dsn: dsn, key: key}
 	case strings.Contains(entry, "="):
 		dsn := batch.ConnString(entry)
 		if !isURL(string(c.BaseConnstr)) {
 			dsn = c.BaseConnstr + " " + dsn
 		}
-		return target{name: databaseName(dsn), dsn: dsn}
+		return target{name: databaseName(dsn), dsn: dsn, key: key}
 	}
-	return target{name: entry, dsn: addDatabase(c.BaseConnstr, entry)}
+	return target{name: entry, dsn: addDatabase(c.BaseConnstr, entry), key: key}
 }
 
 // Validate finds periods that would make a loop spin, and faults in

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -112,7 +111,7 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 	if l.conn == nil {
 		conn, err := batch.Connect(ctx, l.dsn, l.settings.application, l.takeNotices)
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%s: %w", l.target.key, err)
 		}
 		l.conn, l.opened = conn, time.Now()
 		ready, err := l.look(ctx, conn)
@@ -215,7 +214,7 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 	if err != nil {
 		return false, err
 	}
-	if !Supported(version) {
+	if !pgq.Supported(version) {
 		d.metrics.up.WithLabelValues(d.target.name).Set(0)
 		d.tell("version "+version, func() {
 			d.log.WithField("version", version).Error("pgq is too old to be ticked, 3.0 or newer is needed; update the extension")
@@ -224,13 +223,6 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 	}
 	d.tell("ready "+version, func() { d.log.WithField("version", version).Info("pgq version ok") })
 	return true, nil
-}
-
-// Supported says whether a version of pgq can be worked with: 3.0 or newer.
-func Supported(version string) bool {
-	major, _, _ := strings.Cut(version, ".")
-	n, err := strconv.Atoi(major)
-	return err == nil && n >= 3
 }
 
 // tell calls say when the state is another than the one told last.

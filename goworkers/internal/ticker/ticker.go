@@ -5,6 +5,7 @@ package ticker
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -119,7 +120,7 @@ type Ticker struct {
 
 // Start launches it.
 func (t *Ticker) Start(ctx context.Context) error {
-	if t.settings.discover != "" {
+	if t.settings.discover.dsn != "" {
 		t.run = service.NewLoop(t.discover)
 	} else {
 		var all service.Group
@@ -175,7 +176,7 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 			trouble.Over(t.log)
 			for _, name := range names {
 				if running[name] == nil {
-					d := t.newDatabase(target{name: name, dsn: t.settings.connect(name), discovered: true})
+					d := t.newDatabase(target{name: name, dsn: t.settings.connect(name), key: t.settings.discover.key, discovered: true})
 					if err := d.Start(ctx); err != nil {
 						t.log.WithError(err).WithField("database", name).Error("database not started")
 						continue
@@ -198,9 +199,9 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 }
 
 func (t *Ticker) databases(ctx context.Context) ([]string, error) {
-	conn, err := batch.Connect(ctx, t.settings.discover, t.settings.application)
+	conn, err := batch.Connect(ctx, t.settings.discover.dsn, t.settings.application)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", t.settings.discover.key, err)
 	}
 	defer closeConn(conn)
 	rows, err := conn.Query(ctx, databasesSQL)
