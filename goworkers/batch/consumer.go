@@ -227,6 +227,19 @@ func (s *source) Unregister(ctx context.Context) (bool, error) {
 	return gone > 0, nil
 }
 
+// checkVersion refuses a queue database that is too old to be read.
+func (s *source) checkVersion(ctx context.Context, src *pgx.Conn) error {
+	version, err := pgq.Version(ctx, src)
+	switch {
+	case err != nil:
+		return s.explain(err)
+	case !pgq.Supported(version):
+		return fmt.Errorf("%s: the database has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update",
+			s.job.Config.Key("src_db"), version)
+	}
+	return nil
+}
+
 // next takes the next batch; nil when there is none. The consumer is registered
 // by the first round of a process only: one that somebody has unregistered under
 // it must not skip what came in between without a word.
@@ -236,6 +249,9 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 		return nil, nil, err
 	}
 	if !s.registered {
+		if err := s.checkVersion(ctx, src); err != nil {
+			return nil, nil, err
+		}
 		if err := s.Register(ctx); err != nil {
 			return nil, nil, err
 		}
@@ -287,11 +303,11 @@ func (s *source) done(b *Batch, started time.Time) {
 func (s *source) explain(err error) error {
 	switch {
 	case pgq.IsQueueNotFound(err):
-		return fmt.Errorf("%w; create the queue with: pgqadm INI create %s", err, s.cfg.QueueName)
+		return s.job.Config.within(fmt.Errorf("%w; create the queue with: pgqadm INI create %s, or correct queue_name", err, s.cfg.QueueName))
 	case pgq.IsNotSubscribed(err):
 		return fmt.Errorf("%w; somebody has unregistered this consumer: start it again to have it registered at the queue's present end", err)
 	case pgq.IsNotInstalled(err):
-		return fmt.Errorf("%w; the database in src_db needs the extension pgq", err)
+		return s.job.Config.within(fmt.Errorf("%w; the database in src_db needs the extension pgq: run there \"create extension pgq\", or correct src_db", err))
 	}
 	return err
 }

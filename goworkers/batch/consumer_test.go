@@ -386,6 +386,34 @@ func TestConsumersTellWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A faulty target is told at the start, not when the first event comes.
+func TestRemoteConsumersLookAtTheTargetFirst(t *testing.T) {
+	t.Parallel()
+	bare, old := pgtest.DB(t), pgtest.DB(t)
+	old.Exec(t, `create schema pgq; create function pgq.version() returns text language sql as $$ select '2.1.8'::text $$`)
+	r := setupRoad(t)
+	for _, c := range []struct {
+		name string
+		set  func(*RemoteConfig)
+		want string
+	}{
+		{"no pgq_ext", func(c *RemoteConfig) { c.DstDB = ConnString(bare.DSN) }, "the database in dst_db needs the extension pgq_ext"},
+		{"unreachable", func(c *RemoteConfig) { c.DstDB = "host=127.0.0.1 port=1 dbname=gone" }, "dst_db: cannot connect"},
+		{"old source", func(c *RemoteConfig) { c.SrcDB = ConnString(old.DSN) }, "src_db: the database has pgq 2.1.8, but 3.0 or newer is needed"},
+	} {
+		config := r.config(r.src, r.dst)
+		c.set(&config)
+		job, _ := setupJob(t, config.JobConfig)
+		worker, err := NewRemoteConsumer(job, config, apply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := drain(worker); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
 func TestConsumersRefuseAnEmptyConfiguration(t *testing.T) {
 	t.Parallel()
 	full := RemoteConfig{

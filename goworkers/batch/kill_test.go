@@ -113,7 +113,7 @@ func TestAStopShowsEffectsOutsideTheTransaction(t *testing.T) {
 		}
 		return nil
 	}
-	for step := 1; step <= 12; step++ {
+	for step := 1; step <= 20; step++ {
 		r.produce(t, fmt.Sprint(step))
 		faults.CutBefore(step)
 		for range 2 {

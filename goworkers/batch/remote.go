@@ -60,6 +60,8 @@ type target struct {
 	source
 	dst     ConnString
 	handler Handler
+
+	looked bool // at the target once in a process; see ready
 }
 
 func newTarget(job *Job, cfg RemoteConfig, handler Handler) (target, error) {
@@ -79,7 +81,10 @@ func (t *target) targetDB(ctx context.Context) (*pgx.Conn, error) {
 func (t *target) work(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error)) (more bool, err error) {
 	started := time.Now()
 	src, next, err := t.next(ctx)
-	if next == nil || err != nil {
+	if err != nil {
+		return false, err
+	}
+	if err := t.ready(ctx); next == nil || err != nil {
 		return false, err
 	}
 	dst, err := t.targetDB(ctx)
@@ -90,7 +95,7 @@ func (t *target) work(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (f
 	fresh := false
 	err = inTx(ctx, dst, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if fresh, err = note(tx, next); err != nil || !fresh {
-			return explainTarget(err)
+			return t.explainTarget(err)
 		}
 		return inTx(ctx, src, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(reader pgx.Tx) error {
 			return t.handle(ctx, reader, tx, b, t.handler)
@@ -113,10 +118,28 @@ func (t *target) work(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (f
 	return true, nil
 }
 
+// ready looks once at the target: what is wrong with it shall be told at the
+// start, not when the first event comes. The consumer is registered by then, so
+// that no event is lost meanwhile.
+func (t *target) ready(ctx context.Context) error {
+	if t.looked {
+		return nil
+	}
+	dst, err := t.targetDB(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := pgq.ExtVersion(ctx, dst); err != nil {
+		return t.explainTarget(err)
+	}
+	t.looked = true
+	return nil
+}
+
 // explainTarget is explain for the target's database.
-func explainTarget(err error) error {
+func (t *target) explainTarget(err error) error {
 	if pgq.IsNotInstalled(err) {
-		return fmt.Errorf("%w; the database in dst_db needs the extension pgq_ext", err)
+		return t.job.Config.within(fmt.Errorf("%w; the database in dst_db needs the extension pgq_ext: run there \"create extension pgq_ext\", or correct dst_db", err))
 	}
 	return err
 }

@@ -64,7 +64,7 @@ func (c *SerialConsumer) Rewind(ctx context.Context) (tick *int64, err error) {
 	}
 	tick, err = pgq.GetLastTick(ctx, dst, c.cfg.ConsumerName)
 	if err != nil || tick == nil {
-		return nil, explainTarget(err)
+		return nil, c.explainTarget(err)
 	}
 	if _, err := pgq.RegisterConsumerAt(ctx, src, c.cfg.QueueName, c.cfg.ConsumerName, *tick); err != nil {
 		return nil, c.explain(err)
@@ -79,5 +79,5 @@ func (c *SerialConsumer) Reset(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return explainTarget(pgq.ForgetLastTick(ctx, dst, c.cfg.ConsumerName))
+	return c.explainTarget(pgq.ForgetLastTick(ctx, dst, c.cfg.ConsumerName))
 }

@@ -75,3 +75,12 @@ func SetEventDone(ctx context.Context, db DB, consumer string, batch, event int6
 	err = db.QueryRow(ctx, setEventDoneSQL, consumer, batch, event).Scan(&set)
 	return set, wrap(err, "note event %d of batch %d of consumer %q as done", event, batch, consumer)
 }
+
+const extVersionSQL = `select pgq_ext.version()`
+
+// ExtVersion returns the version of the extension pgq_ext.
+func ExtVersion(ctx context.Context, db DB) (string, error) {
+	var version string
+	err := db.QueryRow(ctx, extVersionSQL).Scan(&version)
+	return version, wrap(err, "ask for the version of pgq_ext")
+}
