@@ -125,11 +125,13 @@ json_value(StringInfo out, TrigaColumn *col, const TrigaRow *row)
 		case INT4OID:
 		case INT8OID:
 			text = triga_output(col, row);
+
 			appendStringInfoString(out, text);
 			pfree(text);
 			break;
 		default:
 			text = triga_output(col, row);
+
 			escape_json(out, text);
 			pfree(text);
 			break;
