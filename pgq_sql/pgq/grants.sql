@@ -30,7 +30,7 @@ begin
                 get_batch_events, get_batch_info, get_batch_cursor,
                 event_retry, batch_retry, force_tick, finish_batch}'::text[]),
             ('pgq_writer', '{insert_event, current_event_table}'),
-            ('pgq_admin', '{_next_txid, _tick, _grant_perms_from, ticker, maint_operations,
+            ('pgq_admin', '{_next_txid, _lock_ticks, _tick, _grant_perms_from, ticker, maint_operations,
                 maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
                 create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw}')

@@ -11,13 +11,19 @@ as $$
 -- Calls: unregister_consumer
 -- Tables written: pgq.queue, tick, subscription, consumer, retry_queue; drops
 --     the queue's own.
--- Locks taken: the queue's row for update, then its tables.
+-- Locks taken: the parent of its event tables, as a ticker does, then the queue's
+--     row for update, then its other tables.
 declare
     v_queue pgq.queue;
     v_sub   record;
     v_names text;
 begin
-    select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name for update;
+    select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name;
+    if found then
+        -- In a ticker's order, or the two would wait for each other.
+        execute format('lock table only %s in access exclusive mode', pgq.quote_fqname(v_queue.queue_data_pfx));
+        select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name for update;
+    end if;
     if not found then
         raise exception 'No such event queue'
             using errcode = 'PGQ01', detail = format('There is no queue "%s".', x_queue_name);

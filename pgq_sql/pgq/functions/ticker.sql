@@ -1,3 +1,31 @@
+create function pgq._lock_ticks(i_queue pgq.queue, i_wait boolean) returns boolean
+language plpgsql volatile parallel unsafe
+as $$
+-- Lets nobody else tick a queue until the transaction ends.
+--
+-- Parameters: i_queue - the queue's row; i_wait - wait for another session.
+-- Returns: whether the lock is held; never false with i_wait.
+-- Locks taken: the parent of the event tables, which neither writers nor
+--     readers touch, in share update exclusive mode. An advisory lock would be
+--     anybody's to take.
+declare
+    v_lock text := pg_catalog.format('lock table only %s in share update exclusive mode',
+                                     pgq.quote_fqname(i_queue.queue_data_pfx));
+begin
+    if i_wait then
+        execute v_lock;
+        return true;
+    end if;
+    begin
+        execute v_lock || ' nowait';
+        return true;
+    exception
+        when lock_not_available then
+            return false;
+    end;
+end;
+$$;
+
 create function pgq._tick(i_queue pgq.queue, i_wait boolean) returns bigint
 language plpgsql volatile parallel unsafe
 as $$
@@ -8,8 +36,9 @@ as $$
 -- Returns: tick id, null when none was made.
 -- Raises: PGQ09 transaction ids run backwards; 40001.
 -- Tables written: pgq.tick
--- Locks taken: an advisory one (pgq.queue, queue id) until the transaction
---     ends, only when a tick is due. It makes snapshots grow with tick ids.
+-- Calls: _lock_ticks
+-- Locks taken: that of _lock_ticks, only when a tick is due. It makes snapshots
+--     grow with tick ids.
 declare
     v_last  pgq.tick;
     v_prev  timestamptz;
@@ -17,7 +46,6 @@ declare
     v_new   bigint;
     v_lag   interval;
     v_xmax  bigint;
-    v_class integer := 'pgq.queue'::regclass::oid::integer;
     v_tick  bigint;
 begin
     -- First without the lock, so that a queue with nothing to do costs no
@@ -76,12 +104,8 @@ begin
             end if;
         end if;
 
-        if v_pass = 1 then
-            if i_wait then
-                perform pg_catalog.pg_advisory_xact_lock(v_class, i_queue.queue_id);
-            elsif not pg_catalog.pg_try_advisory_xact_lock(v_class, i_queue.queue_id) then
-                return null;
-            end if;
+        if v_pass = 1 and not pgq._lock_ticks(i_queue, i_wait) then
+            return null;
         end if;
     end loop;
 
@@ -122,7 +146,7 @@ as $$
 --     original tick.
 -- Returns: i_tick_id.
 -- Raises: PGQ06 queue not found, or has not an external ticker, or is paused.
--- Calls: seq_setval
+-- Calls: _lock_ticks, seq_setval
 -- Tables written: pgq.tick
 -- Locks taken: as _tick
 declare
@@ -138,7 +162,7 @@ begin
             using errcode = 'PGQ06',
                   hint = 'Given ticks go into queues with queue_external_ticker set and queue_ticker_paused not set.';
     end if;
-    perform pg_advisory_xact_lock('pgq.queue'::regclass::oid::integer, v_queue.queue_id);
+    perform pgq._lock_ticks(v_queue, true);
     insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
     values (v_queue.queue_id, i_tick_id, i_orig_timestamp, default, i_event_seq);
     perform pgq.seq_setval(v_queue.queue_tick_seq, i_tick_id);
