@@ -8,8 +8,11 @@ as $$
 --
 -- Returns: id of the last tick so far, null when the queue does not exist. The
 --     awaited tick has a larger one.
+-- Calls: _lock_ticks
+-- Locks taken: that of _lock_ticks, where queue_ticker_max_count is very large.
 declare
     v_queue pgq.queue;
+    v_step bigint;
     v_tick bigint;
 begin
     select q.* into v_queue from pgq.queue q where q.queue_name = i_queue_name;
@@ -17,9 +20,18 @@ begin
         return null;
     end if;
     if not v_queue.queue_external_ticker and not v_queue.queue_ticker_paused then
-        -- One by one: setval() could throw back ids that are being handed out.
-        perform max(nextval(pgq.quote_fqname(v_queue.queue_event_seq)::regclass))
-        from generate_series(1, v_queue.queue_ticker_max_count * 2 + 1000);
+        v_step := v_queue.queue_ticker_max_count::bigint * 2 + 1000;
+        if v_step <= 100000 then
+            -- One by one: setval() could throw back ids that are being handed out.
+            perform max(nextval(pgq.quote_fqname(v_queue.queue_event_seq)::regclass))
+            from generate_series(1, v_step);
+        else
+            -- One by one would take long. So many ids are not handed out between
+            -- the two calls, unless by another one who does this.
+            perform pgq._lock_ticks(v_queue, true);
+            perform setval(pgq.quote_fqname(v_queue.queue_event_seq)::regclass,
+                           nextval(pgq.quote_fqname(v_queue.queue_event_seq)::regclass) + v_step);
+        end if;
     end if;
     select max(t.tick_id) into v_tick from pgq.tick t where t.tick_queue = v_queue.queue_id;
     return v_tick;

@@ -97,6 +97,15 @@ select pgq.ticker(null);
 select pgq.ticker('nowhere', 1, now(), 1);
 \echo :SQLSTATE
 
+-- forced with as large a count as can be set: at once, too
+select pgq.create_queue('large');
+select pgq.set_queue_config('large', 'ticker_max_count', '2147483647');
+set statement_timeout = '10s';
+select pgq.force_tick('large') > 0 as told;
+reset statement_timeout;
+select pgq.ticker('large');
+select pgq.drop_queue('large');
+
 -- all queues; one that fails stops no other. As after a restore into a server
 -- with lower transaction ids:
 select pgq.create_queue('another');
