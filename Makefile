@@ -11,8 +11,8 @@ export PG_CONFIG
 MODULES := $(patsubst %/Makefile,%,$(wildcard plproxy_c/Makefile pgq_sql/*/*/Makefile))
 EXTENSIONS := $(patsubst %/Makefile,%,$(wildcard extensions/*/Makefile))
 SUITES := $(patsubst %/Makefile,%,$(wildcard regress/*/Makefile))
-LINKS := pgqadm pgqd londiste walmgr pooler queue_mover queue_splitter table_dispatcher \
-	cube_dispatcher simple_consumer simple_serial_consumer
+# Only names that have a command: a link must not stand before another program that works.
+LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check all server workers install install-server install-workers installcheck matrix \
@@ -40,12 +40,12 @@ workers:
 install: install-server install-workers ## install into the system's PostgreSQL and PREFIX (DESTDIR is honoured)
 
 install-server: server
-	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d install DESTDIR=$(DESTDIR) || exit 1; done
+	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d install DESTDIR="$(DESTDIR)" || exit 1; done
 
 install-workers: workers
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 .build/bin/skytools $(DESTDIR)$(PREFIX)/bin/skytools
-	for l in $(LINKS); do ln -sf skytools $(DESTDIR)$(PREFIX)/bin/$$l; done
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 .build/bin/skytools "$(DESTDIR)$(PREFIX)/bin/skytools"
+	for l in $(LINKS); do ln -sf skytools "$(DESTDIR)$(PREFIX)/bin/$$l"; done
 
 installcheck: ## run the regression suites on the server that PGHOST and PGPORT name
 	@for d in $(SUITES); do $(MAKE) -s -C $$d installcheck || exit 1; done

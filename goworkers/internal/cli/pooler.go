@@ -4,6 +4,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -93,7 +94,7 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon) error
 	if cfg.PidFile != "" {
 		pid, err := batch.WritePidFile(cfg.PidFile)
 		if err != nil {
-			return errors.Join(err, p.Close())
+			return errors.Join(fmt.Errorf("%s: [pgbouncer] pidfile = %s: %w", cfg.Path, cfg.PidFile, err), p.Close())
 		}
 		defer pid.Remove()
 	}

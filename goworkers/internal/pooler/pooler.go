@@ -109,7 +109,7 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 		return nil, fmt.Errorf("%s: [pgbouncer] %w", cfg.Path, err)
 	}
 	if p.logOut, err = newLogWriter(opt.Log, cfg.LogFile); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: [pgbouncer] logfile = %s: %w", cfg.Path, cfg.LogFile, err)
 	}
 	p.log = newLog(p.logOut)
 	if p.loop, err = evloop.New(evloop.Hooks{Sweep: p.sweep, Turn: p.turn}); err != nil {
@@ -138,7 +138,7 @@ func (p *Pooler) start() error {
 	if p.set.MetricsListen != "" {
 		var err error
 		if p.metrics, err = newMetrics(p, p.set.MetricsListen); err != nil {
-			return err
+			return fmt.Errorf("%s: [pgbouncer] metrics_listen = %s: %w", p.cfg.Path, p.set.MetricsListen, err)
 		}
 	}
 	p.nextPeriod = p.loop.Tick() + p.set.StatsPeriod

@@ -68,7 +68,7 @@ begin
 
     return pg_catalog.format('select %s from (%s) ev%s order by ev_id', v_cols,
                              pg_catalog.array_to_string(v_parts, ' union all '),
-                             ' where (' || i_where || ')');
+                             ' where (' || i_where || E'\n)');  -- it may end with a comment
 end;
 $$;
 

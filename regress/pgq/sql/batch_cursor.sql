@@ -42,6 +42,8 @@ select ev_id, ev_data from pgq.get_batch_cursor(:batch, 'c4', 2, 'ev_extra1 in (
 move all from c4;
 select ev_id, ev_data from pgq.get_batch_cursor(:batch, 'c5', 10, 'ev_id = 1 or ev_id = 5');
 select ev_id, ev_data from pgq.get_batch_cursor(:batch, 'c6', 1, null);
+select ev_id, ev_data from pgq.get_batch_cursor(:batch, 'c8', 1, 'ev_id = 1 -- the first');
+close c8;
 
 -- null
 select * from pgq.get_batch_cursor(null, 'c7', 1);
