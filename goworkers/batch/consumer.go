@@ -234,8 +234,8 @@ func (s *source) checkVersion(ctx context.Context, src *pgx.Conn) error {
 	case err != nil:
 		return s.explain(err)
 	case !pgq.Supported(version):
-		return fmt.Errorf("%s: the database has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update",
-			s.job.Config.Key("src_db"), version)
+		return fmt.Errorf("%s: the database has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update (%w)",
+			s.job.Config.Key("src_db"), version, errTooOld)
 	}
 	return nil
 }

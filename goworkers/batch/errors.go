@@ -5,6 +5,10 @@ package batch
 import (
 	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"goworkers/pgq"
 )
 
 // UsageError is a mistake of the caller, not of the world: exit code 2, and
@@ -22,6 +26,27 @@ func Usagef(format string, args ...any) error {
 
 // ErrTerminated ends a job that got SIGTERM: what was under way was undone.
 var ErrTerminated = errors.New("terminated by SIGTERM")
+
+// errTooOld is a queue database with a schema that cannot be read.
+var errTooOld = errors.New("too old")
+
+// isSetup tells whether an error lies in how databases were set up or named, so
+// that waiting does not mend it: no such database or queue, no access, the
+// extension missing or too old. A server that is not there is none: it may come.
+func isSetup(err error) bool {
+	if errors.Is(err, errTooOld) || pgq.IsNotInstalled(err) || pgq.IsQueueNotFound(err) {
+		return true
+	}
+	var server *pgconn.PgError
+	if !errors.As(err, &server) {
+		return false
+	}
+	switch server.Code {
+	case "3D000", "28000", "28P01": // no such database; no access; wrong password
+		return true
+	}
+	return false
+}
 
 // ExitCode turns the result of a program into its exit status: 0 done,
 // 1 failed, 2 misuse.

@@ -124,7 +124,9 @@ func (j *Job) Close() error {
 // debug), connections are dropped, and work is called again after a pause
 // that grows from 1 s to exception_sleep; a round without error after that
 // logs "recovered". A *UsageError or *ConfigError is returned: trying again
-// would not help.
+// would not help. So is, until a first round was without error, a database that
+// does not exist, lets nobody in, or lacks the queue or the extension; a server
+// that cannot be reached is waited for.
 //
 // When ctx is cancelled or SIGINT comes, the round under way is finished and
 // Run returns nil. SIGTERM cancels the context that work has, and Run returns
@@ -151,6 +153,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 	defer j.flushStats()
 
 	var trouble Trouble
+	worked := false
 	lastStats := time.Now()
 	for {
 		select {
@@ -164,7 +167,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 		case err != nil && isClosed(signals.Kill):
 			return ErrTerminated
 		case err != nil:
-			if ExitCode(err) == 2 {
+			if ExitCode(err) == 2 || !worked && isSetup(err) {
 				return err
 			}
 			j.rounds.WithLabelValues("error").Inc()
@@ -174,6 +177,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			}
 			more, pause = false, trouble.Note(j.Log, err, j.Config.ExceptionSleep)
 		default:
+			worked = true
 			j.succeeded()
 			trouble.Over(j.Log)
 			j.recycle()

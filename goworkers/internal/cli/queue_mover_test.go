@@ -106,3 +106,32 @@ func TestQueueMoverRefusesBadInput(t *testing.T) {
 		})
 	}
 }
+
+// What only a person can mend ends a start with status 1 and one line; a server
+// that cannot be reached is waited for (TestDaemonWaitsForItsDatabase).
+func TestQueueMoverEndsWhenItsDatabasesAreNotSetUp(t *testing.T) {
+	t.Parallel()
+	bare, old := pgtest.DB(t), pgtest.DB(t)
+	old.Exec(t, "create schema pgq; create function pgq.version() returns text language sql as $$ select '2.1.8'::text $$")
+	good := pgtest.DB(t, "pgq", "pgq_ext")
+	good.Exec(t, "select pgq.create_queue('q')")
+	nowhere := good.DSN + " dbname=nowhere"
+	for _, c := range []struct{ name, src, dst, queue, want string }{
+		{"no source", nowhere, good.DSN, "q", `[queue_mover] src_db: cannot connect to database "nowhere"`},
+		{"no pgq", bare.DSN, good.DSN, "q", "src_db needs the extension pgq"},
+		{"old pgq", old.DSN, good.DSN, "q", "src_db: the database has pgq 2.1.8, but 3.0 or newer is needed"},
+		{"no queue", good.DSN, good.DSN, "none", "create the queue with: pgqadm INI create none"},
+		{"no target", good.DSN, nowhere, "q", `[queue_mover] dst_db: cannot connect to database "nowhere"`},
+		{"no pgq_ext", good.DSN, bare.DSN, "q", "dst_db needs the extension pgq_ext"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ini := setupIni(t, "queue_mover", "src_db = "+c.src+"\ndst_db = "+c.dst+"\npgq_queue_name = "+c.queue+"\ndst_queue_name = q\n")
+			code, stdout, stderr := run(t, "queue_mover", ini)
+			lines := strings.Split(strings.TrimSpace(stderr), "\n")
+			last := lines[len(lines)-1]
+			if code != 1 || stdout != "" || !strings.Contains(last, c.want) || !strings.Contains(last, ini) {
+				t.Errorf("%d, %q, %q; want 1 and %q", code, stdout, stderr, c.want)
+			}
+		})
+	}
+}
