@@ -606,7 +606,7 @@ func (m *Manager) Sweep(now Time) {
 }
 
 func (p *Pool) sweep(now Time) {
-	set := p.Settings
+	set, servers := p.Settings, p.TotalServers()
 	for s := p.servers[ServerLogin].first; s != nil; {
 		next := s.link.next
 		if set.ConnectTimeout > 0 && now-s.created >= set.ConnectTimeout {
@@ -635,5 +635,10 @@ func (p *Pool) sweep(now Time) {
 			s = next
 		}
 	}
-	p.serve(now)
+	// What was closed may have held up a pool that has been swept already.
+	if p.TotalServers() < servers {
+		p.freed(now)
+	} else {
+		p.serve(now)
+	}
 }

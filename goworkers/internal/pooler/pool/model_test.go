@@ -1,8 +1,11 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,6 +25,7 @@ type model struct {
 	logins   map[*Server]bool
 	tests    map[*Server]bool
 	live     map[*Server]bool // opened and not closed
+	serial   map[*Server]int  // in the order of their Connect
 	cancels  []*Cancel
 	welcomed map[*Client]bool
 }
@@ -30,7 +34,7 @@ func newModel(seed uint64) *model {
 	md := &model{
 		rng:   rand.New(rand.NewPCG(seed, 7)),
 		queue: map[*Pool][]*Client{}, linked: map[*Server]*Client{}, logins: map[*Server]bool{},
-		tests: map[*Server]bool{}, live: map[*Server]bool{}, welcomed: map[*Client]bool{},
+		tests: map[*Server]bool{}, live: map[*Server]bool{}, serial: map[*Server]int{}, welcomed: map[*Client]bool{},
 	}
 	for range 2 {
 		md.dbs = append(md.dbs, &Group{Max: md.rng.IntN(5)})
@@ -103,6 +107,7 @@ func (md *model) drain() {
 		switch a.Kind {
 		case Connect:
 			md.logins[a.Server], md.live[a.Server] = true, true
+			md.serial[a.Server] = len(md.serial)
 		case Link:
 			if q := md.queue[a.Pool]; len(q) == 0 || q[0] != a.Client {
 				md.fail("linked out of order")
@@ -201,13 +206,19 @@ func (md *model) checkReason(i int, p *Pool) {
 	md.fail("pool %d: %d clients wait for nothing", i, p.Clients(ClientWaiting))
 }
 
-func pick[K comparable](md *model, set map[K]bool) (K, bool) {
-	// Map order is random but not by our seed; any element will do.
-	var none K
-	for k := range set {
-		return k, true
+// inOrder gives a set's servers in the order of their Connect: a map's own order
+// would make another run of each seed.
+func inOrder[V any](md *model, set map[*Server]V) []*Server {
+	return slices.SortedFunc(maps.Keys(set), func(a, b *Server) int {
+		return cmp.Compare(md.serial[a], md.serial[b])
+	})
+}
+
+func (md *model) pick(set map[*Server]bool) (*Server, bool) {
+	if len(set) == 0 {
+		return nil, false
 	}
-	return none, false
+	return inOrder(md, set)[md.rng.IntN(len(set))], true
 }
 
 func (md *model) act() {
@@ -246,7 +257,7 @@ func (md *model) act() {
 		_ = s
 		c.pool.ClientGone(c, clean, md.now)
 	case op < 16:
-		if s, ok := pick(md, md.logins); ok {
+		if s, ok := md.pick(md.logins); ok {
 			delete(md.logins, s)
 			if md.rng.IntN(4) > 0 {
 				s.pool.ServerReady(s, md.now)
@@ -256,12 +267,12 @@ func (md *model) act() {
 			}
 		}
 	case op < 18:
-		if s, ok := pick(md, md.tests); ok {
+		if s, ok := md.pick(md.tests); ok {
 			delete(md.tests, s)
 			s.pool.Tested(s, md.now)
 		}
 	case op == 18:
-		if s, ok := pick(md, md.live); ok {
+		if s, ok := md.pick(md.live); ok {
 			delete(md.live, s)
 			delete(md.logins, s)
 			delete(md.tests, s)
@@ -310,12 +321,12 @@ func (md *model) finish() {
 		if waiting == 0 {
 			return
 		}
-		for s := range md.logins {
+		for _, s := range inOrder(md, md.logins) {
 			delete(md.logins, s)
 			s.pool.ServerReady(s, md.now)
 			md.drain()
 		}
-		for s := range md.tests {
+		for _, s := range inOrder(md, md.tests) {
 			delete(md.tests, s)
 			s.pool.Tested(s, md.now)
 			md.drain()
@@ -325,7 +336,7 @@ func (md *model) finish() {
 		}
 		md.cancels = nil
 		md.drain()
-		for s := range md.linked {
+		for _, s := range inOrder(md, md.linked) {
 			delete(md.linked, s)
 			s.pool.Release(s, md.now)
 			md.drain()

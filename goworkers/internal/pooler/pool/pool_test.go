@@ -140,6 +140,24 @@ func TestIdleServerOfAnotherPoolIsEvicted(t *testing.T) {
 	r.want("b takes a's place", "close s1 (evicted), connect s2")
 }
 
+func TestPlaceOfAServerThatDoesNotAnswerIsGivenOn(t *testing.T) {
+	var m Manager
+	db := &Group{Max: 1}
+	set := &Settings{PoolSize: 5, ServerLifetime: time.Hour, ConnectTimeout: 15 * time.Second, LoginRetry: 15 * time.Second}
+	p, q := m.AddPool(set, db, nil, nil), m.AddPool(set, db, nil, nil)
+	r := &rig{t: t, m: m, p: p}
+	p.m, q.m = &r.m, &r.m
+	a, b := r.client("a"), &Client{Owner: "b"}
+	q.AddClient(b, 0)
+	q.Request(b, 0)
+	r.want("b", "connect s1")
+	p.Request(a, 0)
+	r.want("a waits for b", "")
+	r.m.Sweep(15 * time.Second)
+	r.want("the pool that was swept first goes on in the same sweep",
+		"close s1 (connect timeout), drop b (connect timeout), connect s2")
+}
+
 // standingQueue has two pools share one server. Three clients of each ask for a
 // transaction of 100 ms as soon as they have had one; it returns the longest wait of each.
 func standingQueue(t *testing.T, set Settings, twoUsers bool) (longest [2]time.Duration, logins int) {
