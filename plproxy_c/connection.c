@@ -191,46 +191,6 @@ plproxy_connection_sweep(void)
 }
 
 /*
- * Ask the partition to cancel what runs on the connection. Returns false if the
- * request did not get through; where libpq can wait asynchronously, it also gives
- * up at "give_up".
- */
-bool
-plproxy_connection_cancel(ProxyConn *conn, TimestampTz give_up)
-{
-#ifdef LIBPQ_HAS_ASYNC_CANCEL
-	PGcancelConn *cancel = PQcancelCreate(conn->pg);
-	PostgresPollingStatusType poll = PGRES_POLLING_WRITING;
-	bool		ok = cancel && PQcancelStart(cancel);
-
-	while (ok && poll != PGRES_POLLING_OK)
-	{
-		long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
-		int			events = poll == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
-
-		if (timeout <= 0)
-			ok = false;
-		else if (WaitLatchOrSocket(NULL, events | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								   PQcancelSocket(cancel), timeout,
-								   plproxy_wait_event()) & events)
-		{
-			poll = PQcancelPoll(cancel);
-			ok = poll != PGRES_POLLING_FAILED;
-		}
-	}
-	PQcancelFinish(cancel);
-	return ok;
-#else
-	PGcancel   *cancel = PQgetCancel(conn->pg);
-	char		message[256];
-	bool		ok = cancel && PQcancel(cancel, message, sizeof(message));
-
-	PQfreeCancel(cancel);
-	return ok;
-#endif
-}
-
-/*
  * The statements that make the session read and write values as we do, or NULL
  * if it does so already. The encoding was asked for when connecting, servers
  * mostly have the styles by default, and tell when one changes, so this seldom
@@ -547,21 +507,41 @@ connection_close_all(int code, Datum arg)
 {
 	HASH_SEQ_STATUS seq;
 	ProxyPool  *pool;
-	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EXIT_CANCEL_MS);
+	ProxyConn **running;
+	int			n = 0;
 
 	hash_seq_init(&seq, pools);
 	while ((pool = hash_seq_search(&seq)) != NULL)
 	{
-		dlist_mutable_iter iter;
+		dlist_iter	iter;
 
-		dlist_foreach_modify(iter, &pool->conns)
+		dlist_foreach(iter, &pool->conns)
+			n++;
+	}
+	running = palloc(sizeof(ProxyConn *) * Max(n, 1));
+	n = 0;
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->conns)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
 			if (conn->state == CONN_RUNNING)
-				(void) plproxy_connection_cancel(conn, give_up);
-			PQfinish(conn->pg);
+				running[n++] = conn;
 		}
+	}
+	plproxy_cancel(running, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EXIT_CANCEL_MS));
+
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->conns)
+			PQfinish(dlist_container(ProxyConn, node, iter.cur)->pg);
 	}
 }
 

@@ -20,6 +20,9 @@
 /* How long a failed call waits for its partitions to be done with it. */
 #define DRAIN_MS 5000
 
+/* How long, of that, until they have heard that it is over. */
+#define CANCEL_MS 2000
+
 /* When a query that goes on is asked again to stop; doubled each time. */
 #define RECANCEL_MS 100
 
@@ -48,8 +51,8 @@ static WaitEventSet *wait_set_begin(int nsockets);
 static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
 static void call_finish(ProxyCall *call);
-static void abort_begin(ProxyCall *call, TimestampTz give_up);
-static void abort_cancel_again(ProxyCall *call, TimestampTz give_up);
+static void abort_cancel(ProxyCall *call);
+static int	abort_pending(ProxyCall *call);
 static bool abort_drain(ProxyTask *task, bool broken);
 
 /*
@@ -85,7 +88,9 @@ plproxy_execute_abort(ProxyCall *call)
 	long		patience = RECANCEL_MS;
 	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
 
-	abort_begin(call, give_up);
+	call->wait_stale = true;
+	abort_cancel(call);
+	call->pending = abort_pending(call);
 	while (call->pending > 0 && !QueryCancelPending && !ProcDiePending)
 	{
 		WaitEvent	events[WAIT_EVENTS];
@@ -97,9 +102,12 @@ plproxy_execute_abort(ProxyCall *call)
 			break;
 		if (now >= cancel_again)
 		{
-			abort_cancel_again(call, give_up);
+			abort_cancel(call);
+			call->pending = abort_pending(call);
+			call->wait_stale = true;
 			patience *= 2;
 			cancel_again = TimestampTzPlusMilliseconds(now, patience);
+			continue;
 		}
 		timeout = TimestampDifferenceMilliseconds(now, Min(give_up, cancel_again));
 		n = call_wait(call, timeout, events);
@@ -497,12 +505,16 @@ call_finish(ProxyCall *call)
 	}
 }
 
-/* Cancel what runs, and find out how many connections must be drained. */
+/*
+ * Cancel what runs. A request that reaches a server before the query does is lost
+ * on it, so this is done again for those that go on regardless.
+ */
 static void
-abort_begin(ProxyCall *call, TimestampTz give_up)
+abort_cancel(ProxyCall *call)
 {
-	call->pending = 0;
-	call->wait_stale = true;
+	ProxyConn **conns = palloc(sizeof(ProxyConn *) * Max(call->ntasks, 1));
+	int			n = 0;
+
 	for (int i = 0; i < call->ntasks; i++)
 	{
 		ProxyTask  *task = &call->tasks[i];
@@ -512,28 +524,31 @@ abort_begin(ProxyCall *call, TimestampTz give_up)
 			continue;
 		if (conn->state == CONN_CONNECTING || conn->unsent || PQstatus(conn->pg) == CONNECTION_BAD)
 			conn->state = CONN_BROKEN;
-		else if (!task->answered && !plproxy_connection_cancel(conn, give_up))
-			conn->state = CONN_BROKEN;
-		else if (!abort_drain(task, false))
-			call->pending++;
+		else if (!task->answered)
+			conns[n++] = conn;
 	}
+	plproxy_cancel(conns, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_MS));
+	for (int i = 0; i < n; i++)
+	{
+		/* it will not be used again, so its answer does not matter */
+		if (conns[i]->doomed)
+			conns[i]->state = CONN_BROKEN;
+	}
+	pfree(conns);
 }
 
-/*
- * A request that reaches a server before the query does is lost on it, so those
- * that go on regardless are asked again.
- */
-static void
-abort_cancel_again(ProxyCall *call, TimestampTz give_up)
+/* How many connections must still be drained? */
+static int
+abort_pending(ProxyCall *call)
 {
+	int			pending = 0;
+
 	for (int i = 0; i < call->ntasks; i++)
 	{
-		ProxyTask  *task = &call->tasks[i];
-
-		/* a request that fails shows when the time is up */
-		if (task_is_pending(task) && !task->answered)
-			(void) plproxy_connection_cancel(task->conn, give_up);
+		if (task_is_pending(&call->tasks[i]) && !abort_drain(&call->tasks[i], false))
+			pending++;
 	}
+	return pending;
 }
 
 /* Read away what has come; true when that was all, or the connection broke. */

@@ -322,9 +322,11 @@ extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_sweep(void);
-extern bool plproxy_connection_cancel(ProxyConn *conn, TimestampTz give_up);
 extern char *plproxy_connection_settings(ProxyConn *conn);
 extern void plproxy_connection_notices(ProxyConn *conn, bool report);
+
+/* cancel.c */
+extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);
 
 /* call.c */
 extern Datum plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo);
