@@ -26,6 +26,13 @@
 #define SWEEP_SECONDS 120
 
 /*
+ * Connections end earlier than connection_lifetime by up to so many thousandths
+ * of it, each by another part, or those that were opened together would all be
+ * opened anew together.
+ */
+#define MAX_LIFETIME_JITTER 100
+
+/*
  * CONNECT may name any number of databases; so many connections that no cluster
  * uses are kept.
  */
@@ -115,7 +122,8 @@ plproxy_connection_acquire(ProxyTask *task)
 	/* what runs on a partition may have changed its session's settings */
 	conn->settled = false;
 	conn->expires_at = lifetime
-		? TimestampTzPlusMilliseconds(conn->connected_at, lifetime * INT64CONST(1000))
+		? TimestampTzPlusMilliseconds(conn->connected_at,
+									  (int64) lifetime * conn->lifetime_share / 1000)
 		: 0;
 	return conn;
 }
@@ -362,6 +370,8 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	conn->state = CONN_CONNECTING;
 	conn->poll = PGRES_POLLING_WRITING;
 	conn->connected_at = GetCurrentTimestamp();
+	conn->lifetime_share = 1000 -
+		(int) pg_prng_uint64_range(&pg_global_prng_state, 0, MAX_LIFETIME_JITTER);
 	dlist_push_head(&pool->conns, &conn->node);
 	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
 
@@ -424,7 +434,7 @@ connection_start(ProxyTask *task, int *connect_timeout)
 		else if (strncmp(option->keyword, "keepalives", 10) == 0)
 			has_keepalive = true;
 		else if (strcmp(option->keyword, "connect_timeout") == 0)
-			*connect_timeout = Max(atoi(option->val), 0);
+			*connect_timeout = Min(Max(atoi(option->val), 0), INT_MAX / 1000) * 1000;
 		if (strcmp(option->keyword, "client_encoding") == 0)
 			continue;
 		names[n] = option->keyword;

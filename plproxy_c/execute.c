@@ -66,8 +66,7 @@ plproxy_execute(ProxyCall *call)
 
 	call->pending = call->ntasks;
 	if (query_timeout)
-		call->query_by = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													 query_timeout * INT64CONST(1000));
+		call->query_by = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), query_timeout);
 
 	for (int i = 0; i < call->ntasks; i++)
 		task_begin(&call->tasks[i]);
@@ -155,8 +154,7 @@ task_begin(ProxyTask *task)
 		if (timeout == 0)
 			timeout = task->call->cluster->config.connect_timeout;
 		if (timeout)
-			task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at,
-														   timeout * INT64CONST(1000));
+			task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at, timeout);
 	}
 	else
 		task_ask(task);
@@ -485,7 +483,7 @@ call_check_deadlines(ProxyCall *call)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("canceling remote query due to query_timeout"),
-					 errdetail("Partition %d has not answered within %d s.",
+					 errdetail("Partition %d has not answered within %d ms.",
 							   task->partition, call->cluster->config.query_timeout),
 					 plproxy_error_partition(task)));
 	}

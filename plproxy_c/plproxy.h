@@ -133,17 +133,30 @@ typedef struct ProxyFunction
 	ProxyShape *shape;			/* NULL when each call decides */
 } ProxyFunction;
 
-/* Settings of a cluster; times are seconds, 0 means none. */
+/* Are remote queries prepared? */
+typedef enum
+{
+	PREPARE_AUTO,				/* yes, unless a pooler loses them */
+	PREPARE_ON,
+	PREPARE_OFF
+} ProxyPrepare;
+
+/* Settings of a cluster; all zero is the default, a time of 0 means none. */
 typedef struct ProxyConfig
 {
-	int			connection_lifetime;
-	int			query_timeout;
-	int			connect_timeout;
-	int			keepalive_idle;
-	int			keepalive_interval;
+	int			connection_lifetime;	/* ms */
+	int			query_timeout;	/* ms */
+	int			connect_timeout;	/* ms */
+	int			statement_timeout;	/* ms, for the remote session */
+	int			keepalive_idle; /* seconds */
+	int			keepalive_interval; /* seconds */
 	int			keepalive_count;
-	int			modular_mapping;
+	bool		modular_mapping;	/* partition by remainder */
 	bool		session_user;	/* connect as session_user, not current_user */
+	ProxyPrepare prepared_statements;
+	bool		failover;		/* RUN ON ANY goes on with another partition */
+	bool		read_only;		/* remote transactions are read only */
+	bool		skip_failed;	/* on_partition_error = skip */
 } ProxyConfig;
 
 typedef struct ProxyPartition
@@ -164,6 +177,9 @@ typedef struct ProxyCluster
 	ProxyConfig config;
 	int			npartitions;
 	ProxyPartition *partitions;
+	char	   *hash_ranges;	/* as set, or NULL */
+	int			nslots;			/* that "slots" has, 0 without hash_ranges */
+	int		   *slots;			/* slot of a hash -> partition */
 } ProxyCluster;
 
 /* As whom a call connects. */
@@ -196,7 +212,8 @@ typedef struct ProxyConn
 	bool		doomed;			/* close it when its call is done */
 	bool		by_connect;		/* CONNECT used it last, not a cluster */
 	uint64		used_at;		/* number of the use */
-	int			connect_timeout;	/* seconds from the connect string, or 0 */
+	int			connect_timeout;	/* ms, from the connect string, or 0 */
+	int			lifetime_share; /* its part of connection_lifetime, in 1/1000 */
 	TimestampTz connected_at;
 	TimestampTz expires_at;		/* 0: lives as long as the backend */
 	struct ProxyTask *task;		/* who owns it, NULL in the pool */

@@ -50,8 +50,16 @@ select k, v, try_setting(k, v) from (values
     ('connection_lifetime', '3600'), ('query_timeout', '9'), ('connect_timeout', '5'), ('modular_mapping', '0'),
     ('disable_binary', '1'), ('keepalive_idle', '60'), ('keepalive_interval', '10'), ('keepalive_count', '3'),
     ('statement_timeout', '5'), ('default_user', 'Current_User'), ('query_timeout', null), ('query_timeout', ''),
-    ('query_timeout', '1.5'), ('query_timeout', '-1'), ('query_timeout', '99999999999'), ('query_timeout', '5 s'),
-    ('default_user', 'postgres'), (null, '1'), ('keepalive', '1')) s(k, v);
+    ('query_timeout', '1.5'), ('query_timeout', '-1'), ('query_timeout', '99999999999999999999'), ('query_timeout', 's'),
+    ('query_timeout', '99999999999'), ('query_timeout', '5 s'), ('connect_timeout', '2500MS'), ('keepalive_idle', '1min'),
+    ('statement_timeout', '1h'), ('connection_lifetime', '2d'), ('keepalive_count', '1s'),
+    ('failover', 'on'), ('failover', 'perhaps'), ('read_only', 'off'), ('read_only', ''), ('modular_mapping', '2'),
+    ('on_partition_error', 'Error'), ('on_partition_error', 'skip'), ('on_partition_error', 'off'),
+    ('prepared_statements', 'auto'), ('prepared_statements', 'off'), ('prepared_statements', '1'), ('prepared_statements', 'x'),
+    ('default_user', ''), ('default_user', 'postgres'), (null, '1'), ('keepalive', '1')) s(k, v);
+\set SHOW_CONTEXT errors
+select whoami();
+\set SHOW_CONTEXT never
 delete from plproxy.config where name = 'shop';
 update plproxy.cluster set version = version + 1 where name = 'shop';
 
