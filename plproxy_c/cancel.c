@@ -107,7 +107,7 @@ requests_wait(CancelRequest *requests, int n, long timeout)
 		if (!requests[i].done)
 			AddWaitEventToSet(set, requests[i].events, requests[i].socket, NULL, &requests[i]);
 	}
-	if (WaitEventSetWait(set, timeout, &event, 1, plproxy_wait_event()) == 1)
+	if (WaitEventSetWait(set, timeout, &event, 1, plproxy_wait_event(WAIT_CANCEL)) == 1)
 	{
 		if (event.user_data)
 			request_step(event.user_data);

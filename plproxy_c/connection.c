@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "plproxy.h"
@@ -41,6 +42,8 @@
 /* How long the end of the backend waits for cancel requests to get through. */
 #define EXIT_CANCEL_MS 1000
 
+#define CONNECTIONS_COLUMNS 11
+
 typedef struct ProxyPool
 {
 	const char *key;			/* hash key, must be first */
@@ -63,7 +66,9 @@ static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
 static PGconn *connection_start(ProxyTask *task, int *connect_timeout);
+static void connection_name(ProxyConn *conn, const char *cluster, int partition);
 static bool connection_is_alive(ProxyConn *conn);
+static const char *connection_state(const ProxyConn *conn);
 static void connection_close(ProxyConn *conn);
 static void connection_close_all(int code, Datum arg);
 static void notice_receive(void *arg, const PGresult *result);
@@ -79,6 +84,8 @@ static MemoryContext connections_cxt = NULL;
 static HTAB *pools;
 static TimestampTz last_sweep = 0;
 static uint64 uses = 0;
+
+PG_FUNCTION_INFO_V1(plproxy_connections);
 
 /*
  * Get a connection for the task: an idle one, or a new one that is connecting.
@@ -118,6 +125,8 @@ plproxy_connection_acquire(ProxyTask *task)
 	conn->task = task;
 	conn->by_connect = call->cluster->name == NULL;
 	conn->used_at = ++uses;
+	connection_name(conn, call->cluster->name, task->partition);
+	conn->since = GetCurrentTimestamp();
 	task->conn = conn;
 	/* what runs on a partition may have changed its session's settings */
 	conn->settled = false;
@@ -137,9 +146,10 @@ plproxy_connection_release(ProxyConn *conn)
 	plproxy_connection_notices(conn, false);
 	conn->task->conn = NULL;
 	conn->task = NULL;
+	conn->since = GetCurrentTimestamp();
 	if (conn->state != CONN_IDLE || conn->doomed || PQstatus(conn->pg) != CONNECTION_OK ||
 		PQtransactionStatus(conn->pg) != PQTRANS_IDLE ||
-		(conn->expires_at && conn->expires_at <= GetCurrentTimestamp()))
+		(conn->expires_at && conn->expires_at <= conn->since))
 		connection_close(conn);
 }
 
@@ -249,7 +259,7 @@ plproxy_connection_notices(ProxyConn *conn, bool report)
 					 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
 					 notice->hint ? errhint("%s", notice->hint) : 0,
 					 notice->context ? errcontext("%s", notice->context) : 0,
-					 plproxy_error_partition(conn->task)));
+					 plproxy_error_context(conn->task)));
 		}
 		PG_FINALLY();
 		{
@@ -257,6 +267,80 @@ plproxy_connection_notices(ProxyConn *conn, bool report)
 		}
 		PG_END_TRY();
 	}
+}
+
+/*
+ * plproxy_connections(): those of this backend. What libpq knows of one that is
+ * not connected yet is left out. Never shows a password or a connect string.
+ */
+Datum
+plproxy_connections(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (connections_cxt == NULL)
+		return (Datum) 0;
+
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+			Datum		values[CONNECTIONS_COLUMNS] = {0};
+			bool		nulls[CONNECTIONS_COLUMNS] = {0};
+			const char *texts[] = {PQhost(conn->pg), PQdb(conn->pg), PQuser(conn->pg)};
+			int			port = PQport(conn->pg) ? atoi(PQport(conn->pg)) : 0;
+			int			pid = PQbackendPID(conn->pg);
+
+			nulls[0] = nulls[1] = conn->cluster == NULL;
+			if (conn->cluster)
+				values[0] = CStringGetTextDatum(conn->cluster);
+			values[1] = Int32GetDatum(conn->partition);
+			for (int i = 0; i < lengthof(texts); i++)
+			{
+				nulls[2 + i] = texts[i] == NULL || texts[i][0] == '\0';
+				if (!nulls[2 + i])
+					values[2 + i] = CStringGetTextDatum(texts[i]);
+			}
+			nulls[5] = port == 0;
+			values[5] = Int32GetDatum(port);
+			nulls[6] = pid == 0;
+			values[6] = Int32GetDatum(pid);
+			values[7] = CStringGetTextDatum(connection_state(conn));
+			values[8] = TimestampTzGetDatum(conn->since);
+			values[9] = TimestampTzGetDatum(conn->connected_at);
+			values[10] = Int32GetDatum(0);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
+	return (Datum) 0;
+}
+
+static const char *
+connection_state(const ProxyConn *conn)
+{
+	switch (conn->state)
+	{
+		case CONN_CONNECTING:
+			return "connecting";
+		case CONN_SETTING:
+		case CONN_RUNNING:
+			return "active";
+		case CONN_BROKEN:
+			return "broken";
+		case CONN_IDLE:
+			break;
+	}
+	return PQstatus(conn->pg) != CONNECTION_OK ? "broken"
+		: PQtransactionStatus(conn->pg) == PQTRANS_INTRANS ? "idle in transaction"
+		: PQtransactionStatus(conn->pg) == PQTRANS_INERROR ? "idle in transaction (aborted)"
+		: "idle";
 }
 
 /* Get the pool of a login and connect string. */
@@ -477,6 +561,20 @@ connection_start(ProxyTask *task, int *connect_timeout)
 	return pg;
 }
 
+/* Remember who uses the connection, which outlives the cluster. */
+static void
+connection_name(ProxyConn *conn, const char *cluster, int partition)
+{
+	conn->partition = partition;
+	if (cluster && conn->cluster && strcmp(cluster, conn->cluster) == 0)
+		return;
+	if (conn->cluster)
+		pfree(conn->cluster);
+	conn->cluster = NULL;
+	if (cluster)
+		conn->cluster = MemoryContextStrdup(connections_cxt, cluster);
+}
+
 /*
  * Is an idle connection still good? A server that went away while we did not
  * look has left its farewell or the end of the stream in the socket.
@@ -505,6 +603,8 @@ connection_close(ProxyConn *conn)
 	PQfinish(conn->pg);
 	ReleaseExternalFD();
 	dlist_delete(&conn->node);
+	if (conn->cluster)
+		pfree(conn->cluster);
 	pfree(conn);
 }
 

@@ -11,6 +11,7 @@
 
 #include "plproxy.h"
 
+static char *partition_address(const ProxyTask *task);
 static char *partition_name(const ProxyTask *task);
 static int	result_sqlstate(const PGresult *result);
 static int	error_field(const PGresult *result, int field);
@@ -22,6 +23,40 @@ plproxy_error_function(void *arg)
 	ProxyFunction *func = arg;
 
 	errcontext("PL/Proxy function %s", func->signature);
+}
+
+/*
+ * errcontext callback while a call runs on partitions: which of them are we
+ * waiting for? Silent about errors that say themselves which one they are about.
+ */
+void
+plproxy_error_waiting(void *arg)
+{
+	ProxyCall  *call = arg;
+	ProxyTask  *first = NULL;
+	int			more = -1;
+
+	if (call->named)
+	{
+		call->named = false;
+		return;
+	}
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		if (task->conn == NULL || task->conn->state == CONN_IDLE)
+			continue;
+		if (first == NULL)
+			first = task;
+		more++;
+	}
+	if (first == NULL)
+		return;
+	if (more > 0)
+		errcontext("waiting for %s and %d more", partition_address(first), more);
+	else
+		errcontext("waiting for %s", partition_address(first));
 }
 
 /* Throw the error that a partition returned. The result is cleared later. */
@@ -66,9 +101,25 @@ plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message)
 			 plproxy_error_partition(task)));
 }
 
-/* Among the fields of an ereport: which partition it is about. */
+/* Among the fields of an error: which partition it is about, and so has failed. */
 int
 plproxy_error_partition(ProxyTask *task)
+{
+	task->failed = true;
+	return plproxy_error_context(task);
+}
+
+/* Among the fields of a notice or an error: which partition it comes from. */
+int
+plproxy_error_context(ProxyTask *task)
+{
+	task->call->named = true;
+	errcontext("%s", partition_address(task));
+	return 0;
+}
+
+static char *
+partition_address(const ProxyTask *task)
 {
 	PGconn	   *pg = task->conn ? task->conn->pg : NULL;
 	StringInfoData where;
@@ -80,8 +131,7 @@ plproxy_error_partition(ProxyTask *task)
 	if (pg && PQhost(pg))
 		appendStringInfo(&where, ", host \"%s\", port %s", PQhost(pg),
 						 PQport(pg) ? PQport(pg) : "?");
-	errcontext("%s", where.data);
-	return 0;
+	return where.data;
 }
 
 static char *

@@ -41,10 +41,12 @@ static void task_flush(ProxyTask *task);
 static void task_event(ProxyTask *task, uint32 events);
 static void task_read(ProxyTask *task, bool broken);
 static void task_take(ProxyTask *task, PGresult *result);
+static void task_count(ProxyTask *task, const PGresult *result);
 static bool task_is_pending(const ProxyTask *task);
 static uint32 task_wanted(const ProxyTask *task);
 static void call_turn(ProxyCall *call);
-static int	call_wait(ProxyCall *call, long timeout, WaitEvent *events);
+static int	call_wait(ProxyCall *call, long timeout, ProxyWait wait, WaitEvent *events);
+static ProxyWait call_wait_kind(const ProxyCall *call);
 static WaitEventSet *call_wait_set(ProxyCall *call);
 static WaitEventSet *conn_wait_set(ProxyTask *task);
 static WaitEventSet *wait_set_begin(int nsockets);
@@ -63,6 +65,13 @@ void
 plproxy_execute(ProxyCall *call)
 {
 	int			query_timeout = call->cluster->config.query_timeout;
+	ErrorContextCallback callback;
+
+	callback.callback = plproxy_error_waiting;
+	callback.arg = call;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	plproxy_stat_begin(call);
 
 	call->pending = call->ntasks;
 	if (query_timeout)
@@ -73,6 +82,7 @@ plproxy_execute(ProxyCall *call)
 	while (call->pending > 0)
 		call_turn(call);
 	call_finish(call);
+	error_context_stack = callback.previous;
 }
 
 /*
@@ -87,6 +97,15 @@ plproxy_execute_abort(ProxyCall *call)
 	long		patience = RECANCEL_MS;
 	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
 
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		if (task->failed)
+			plproxy_stat_task(task, OUTCOME_FAILED);
+		else if (task->conn)
+			plproxy_stat_task(task, OUTCOME_CANCELED);
+	}
 	call->wait_stale = true;
 	abort_cancel(call);
 	call->pending = abort_pending(call);
@@ -109,7 +128,7 @@ plproxy_execute_abort(ProxyCall *call)
 			continue;
 		}
 		timeout = TimestampDifferenceMilliseconds(now, Min(give_up, cancel_again));
-		n = call_wait(call, timeout, events);
+		n = call_wait(call, timeout, WAIT_CANCEL, events);
 		for (int i = 0; i < n; i++)
 		{
 			ProxyConn  *conn = events[i].user_data;
@@ -130,15 +149,16 @@ plproxy_execute_abort(ProxyCall *call)
 	}
 }
 
-/* The name of our waits in pg_stat_activity. */
+/* The name of a wait in pg_stat_activity. */
 uint32
-plproxy_wait_event(void)
+plproxy_wait_event(ProxyWait wait)
 {
-	static uint32 wait_event = 0;
+	static const char *const names[] = {"PlProxyConnect", "PlProxyQuery", "PlProxyCancel"};
+	static uint32 numbers[lengthof(names)];
 
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("PlProxyPartition");
-	return wait_event;
+	if (numbers[wait] == 0)
+		numbers[wait] = WaitEventExtensionNew(names[wait]);
+	return numbers[wait];
 }
 
 static void
@@ -277,6 +297,7 @@ task_read(ProxyTask *task, bool broken)
 		else
 		{
 			conn->state = CONN_IDLE;
+			plproxy_stat_task(task, OUTCOME_DONE);
 			task->call->pending--;
 			return;
 		}
@@ -303,6 +324,7 @@ task_take(ProxyTask *task, PGresult *result)
 	{
 		case PGRES_TUPLES_OK:
 			task->answered = true;
+			task_count(task, result);
 			break;
 		case PGRES_FATAL_ERROR:
 			task->answered = true;
@@ -316,6 +338,20 @@ task_take(ProxyTask *task, PGresult *result)
 					 errmsg("partition %d answered with %s instead of rows",
 							task->partition, PQresStatus(status)),
 					 plproxy_error_partition(task)));
+	}
+}
+
+static void
+task_count(ProxyTask *task, const PGresult *result)
+{
+	int			nrows = PQntuples(result);
+	int			nfields = PQnfields(result);
+
+	task->rows += nrows;
+	for (int row = 0; task->call->tracked && row < nrows; row++)
+	{
+		for (int i = 0; i < nfields; i++)
+			task->bytes += PQgetlength(result, row, i);
 	}
 }
 
@@ -350,7 +386,7 @@ call_turn(ProxyCall *call)
 	if (deadline)
 		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
-	n = call_wait(call, timeout, events);
+	n = call_wait(call, timeout, call_wait_kind(call), events);
 	for (int i = 0; i < n; i++)
 	{
 		ProxyConn  *conn = events[i].user_data;
@@ -366,10 +402,24 @@ call_turn(ProxyCall *call)
 }
 
 static int
-call_wait(ProxyCall *call, long timeout, WaitEvent *events)
+call_wait(ProxyCall *call, long timeout, ProxyWait wait, WaitEvent *events)
 {
 	return WaitEventSetWait(call_wait_set(call), timeout, events, WAIT_EVENTS,
-							plproxy_wait_event());
+							plproxy_wait_event(wait));
+}
+
+/* What does the call wait for? To connect only if nothing runs yet. */
+static ProxyWait
+call_wait_kind(const ProxyCall *call)
+{
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		const ProxyTask *task = &call->tasks[i];
+
+		if (task_is_pending(task) && task->conn->state != CONN_CONNECTING)
+			return WAIT_QUERY;
+	}
+	return WAIT_CONNECT;
 }
 
 /*

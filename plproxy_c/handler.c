@@ -26,6 +26,9 @@ _PG_init(void)
 {
 	plproxy_function_init();
 	plproxy_cluster_init();
+	plproxy_stat_init();
+
+	MarkGUCPrefixReserved("plproxy");
 }
 
 Datum

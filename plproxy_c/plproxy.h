@@ -24,6 +24,7 @@
 #include "funcapi.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
+#include "portability/instr_time.h"
 #include "storage/itemptr.h"
 #include "storage/latch.h"
 #include "utils/hsearch.h"
@@ -212,6 +213,9 @@ typedef struct ProxyConn
 	bool		doomed;			/* close it when its call is done */
 	bool		by_connect;		/* CONNECT used it last, not a cluster */
 	uint64		used_at;		/* number of the use */
+	char	   *cluster;		/* that used it last, NULL if CONNECT did */
+	int			partition;		/* of "cluster" */
+	TimestampTz since;			/* when its last use began or ended */
 	int			connect_timeout;	/* ms, from the connect string, or 0 */
 	int			lifetime_share; /* its part of connection_lifetime, in 1/1000 */
 	TimestampTz connected_at;
@@ -238,6 +242,10 @@ typedef struct ProxyTask
 	uint32		wait_events;	/* what that waits for */
 	TimestampTz connect_by;		/* 0: no limit */
 	bool		answered;		/* the result or the error has arrived */
+	bool		failed;			/* the error thrown is about its partition */
+	bool		counted;		/* for plproxy_stat_calls */
+	int64		rows;			/* that it has answered */
+	int64		bytes;			/* of values in them, as received */
 	PGresult   *result;			/* ours to clear */
 } ProxyTask;
 
@@ -258,6 +266,9 @@ typedef struct ProxyCall
 	int		   *task_of;		/* partition -> index in "tasks", or -1 */
 	int			pending;		/* tasks not finished */
 	TimestampTz query_by;		/* 0: no limit */
+	bool		named;			/* the error just made names its partition */
+	bool		tracked;		/* "started" is valid, tasks will be counted */
+	instr_time	started;
 	WaitEventSet *wait_set;		/* over all pending tasks, or NULL */
 	bool		wait_stale;		/* it must be built anew */
 } ProxyCall;
@@ -341,6 +352,7 @@ extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_sweep(void);
 extern char *plproxy_connection_settings(ProxyConn *conn);
 extern void plproxy_connection_notices(ProxyConn *conn, bool report);
+extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
 
 /* cancel.c */
 extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);
@@ -349,18 +361,41 @@ extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);
 extern Datum plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo);
 
 /* execute.c */
+typedef enum
+{
+	WAIT_CONNECT,				/* for connections to be made */
+	WAIT_QUERY,					/* for partitions to answer */
+	WAIT_CANCEL					/* for partitions to end what was cancelled */
+} ProxyWait;
+
 extern void plproxy_execute(ProxyCall *call);
 extern void plproxy_execute_abort(ProxyCall *call);
-extern uint32 plproxy_wait_event(void);
+extern uint32 plproxy_wait_event(ProxyWait wait);
 
 /* result.c */
 extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
 extern Datum plproxy_result_return(ProxyCall *call);
 
+/* stat.c */
+typedef enum
+{
+	OUTCOME_DONE,				/* all rows have arrived */
+	OUTCOME_FAILED,				/* the partition or its connection failed */
+	OUTCOME_CANCELED			/* the call ended before the partition did */
+} ProxyOutcome;
+
+extern void plproxy_stat_init(void);
+extern void plproxy_stat_begin(ProxyCall *call);
+extern void plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome);
+extern PGDLLEXPORT Datum plproxy_stat_calls(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_stat_reset(PG_FUNCTION_ARGS);
+
 /* error.c */
 extern void plproxy_error_function(void *func);
+extern void plproxy_error_waiting(void *call);
 pg_noreturn extern void plproxy_error_remote(ProxyTask *task, PGresult *result);
 pg_noreturn extern void plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message);
 extern int	plproxy_error_partition(ProxyTask *task);
+extern int	plproxy_error_context(ProxyTask *task);
 
 #endif							/* PLPROXY_H */

@@ -13,6 +13,8 @@
 #error "PostgreSQL 14 or newer is needed"
 #endif
 
+#include "funcapi.h"
+#include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -22,6 +24,38 @@
 #include "common/pg_prng.h"
 #else
 #define pg_prng_uint64_range(state, low, high) ((low) + (uint64) random() % ((high) - (low) + 1))
+#endif
+
+/* 15: shared memory is asked for in a hook of its own; before, at once */
+#if PG_VERSION_NUM >= 150000
+#define SKYTOOLS_SHMEM_REQUEST(next, function) (next = shmem_request_hook, shmem_request_hook = (function))
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define SKYTOOLS_SHMEM_REQUEST(next, function) ((void) next, (function) ())
+#endif
+
+/* 15: sets up the tuplestore of a set-returning function */
+#if PG_VERSION_NUM < 150000
+static inline void
+InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old;
+	TupleDesc	desc;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || !(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = tuplestore_begin_heap(rsinfo->allowedModes & SFRM_Materialize_Random,
+											  false, work_mem);
+	rsinfo->setDesc = desc;
+	MemoryContextSwitchTo(old);
+}
 #endif
 
 /* 16: one function asks for privileges on anything; we ask about servers */
