@@ -29,7 +29,8 @@ static void call_args(ProxyCall *call);
 static ProxyCluster *call_cluster(ProxyCall *call);
 static char *call_cluster_query(ProxyCall *call);
 static void call_choose(ProxyCall *call, SplitArray *arrays);
-static void call_choose_element(ProxyCall *call, const Datum *args, const bool *nulls, int element);
+static void call_choose_element(ProxyCall *call, ProxyLocal *hash, const Datum *args, const bool *nulls,
+								int element);
 static void call_choose_hash(ProxyCall *call, Datum hash, bool isnull, Oid type, int element);
 static void call_choose_partition(ProxyCall *call, int64 partition, int element);
 static SplitArray *split_arrays(ProxyCall *call, int *length);
@@ -124,25 +125,39 @@ call_cluster(ProxyCall *call)
 static char *
 call_cluster_query(ProxyCall *call)
 {
-	char	   *name;
+	const char *statement = call->func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER";
+	char	   *name = NULL;
+	ProxyLocal	local;
+	MemoryContext old;
+	uint64		nrows;
+	Datum		value;
+	Oid			type;
+	bool		isnull;
 
-	SPI_connect();
-	plproxy_query_run(call->func->map_query, call, call->args, call->nulls);
-	if (!plproxy_type_is_string(SPI_gettypeid(SPI_tuptable->tupdesc, 1)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the function behind %s must return type text, not %s",
-						call->func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER",
-						format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, 1)))));
-	if (SPI_processed != 1)
+	plproxy_local_begin(&local, call->func->map_query, call->func);
+	nrows = plproxy_local_run(&local, call->args, call->nulls);
+	if (nrows != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_CARDINALITY_VIOLATION),
 				 errmsg("the function behind %s must return one row, but returned " UINT64_FORMAT,
-						call->func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER", SPI_processed)));
-	name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (name)
-		name = MemoryContextStrdup(call->cxt, name);
-	SPI_finish();
+						statement, nrows)));
+	value = plproxy_local_value(&local, 0, &type, &isnull);
+	if (!isnull && !plproxy_type_is_string(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the function behind %s must return type text, not %s",
+						statement, format_type_be(type))));
+	if (!isnull)
+	{
+		Oid			output;
+		bool		varlena;
+
+		getTypeOutputInfo(type, &output, &varlena);
+		old = MemoryContextSwitchTo(call->cxt);
+		name = type == TEXTOID ? TextDatumGetCString(value) : OidOutputFunctionCall(output, value);
+		MemoryContextSwitchTo(old);
+	}
+	plproxy_local_end(&local);
 	return name;
 }
 
@@ -154,6 +169,7 @@ static void
 call_choose(ProxyCall *call, SplitArray *arrays)
 {
 	ProxyFunction *func = call->func;
+	ProxyLocal	hash;
 	int			length = 0;
 
 	call->tasks = palloc0(sizeof(ProxyTask) * call->cluster->npartitions);
@@ -165,9 +181,9 @@ call_choose(ProxyCall *call, SplitArray *arrays)
 		memcpy(arrays, split_arrays(call, &length), sizeof(SplitArray) * func->nargs);
 
 	if (func->run == RUN_QUERY)
-		SPI_connect();
+		plproxy_local_begin(&hash, func->run_query, func);
 	if (!func->split)
-		call_choose_element(call, call->args, call->nulls, -1);
+		call_choose_element(call, &hash, call->args, call->nulls, -1);
 	else
 	{
 		Datum	   *args = palloc(sizeof(Datum) * func->nargs);
@@ -184,16 +200,19 @@ call_choose(ProxyCall *call, SplitArray *arrays)
 				args[k] = arrays[k].values[i];
 				nulls[k] = arrays[k].nulls[i];
 			}
-			call_choose_element(call, args, nulls, i);
+			call_choose_element(call, &hash, args, nulls, i);
 		}
 	}
 	if (func->run == RUN_QUERY)
-		SPI_finish();
+		plproxy_local_end(&hash);
 }
 
-/* Evaluate RUN for these arguments. "element" is -1 without SPLIT. */
+/*
+ * Evaluate RUN for these arguments; "hash" is what stands there if that is a
+ * query. "element" is -1 without SPLIT.
+ */
 static void
-call_choose_element(ProxyCall *call, const Datum *args, const bool *nulls, int element)
+call_choose_element(ProxyCall *call, ProxyLocal *hash, const Datum *args, const bool *nulls, int element)
 {
 	ProxyFunction *func = call->func;
 	int			n = call->cluster->npartitions;
@@ -227,23 +246,21 @@ call_choose_element(ProxyCall *call, const Datum *args, const bool *nulls, int e
 			break;
 		case RUN_QUERY:
 			{
-				TupleDesc	desc;
+				uint64		nrows = plproxy_local_run(hash, args, nulls);
 
-				plproxy_query_run(func->run_query, call, args, nulls);
-				desc = SPI_tuptable->tupdesc;
-				if (!func->returns_set && SPI_processed != 1)
+				if (!func->returns_set && nrows != 1)
 					ereport(ERROR,
 							(errcode(ERRCODE_CARDINALITY_VIOLATION),
-							 errmsg("the function behind RUN ON returned " UINT64_FORMAT " hashes", SPI_processed),
+							 errmsg("the function behind RUN ON returned " UINT64_FORMAT " hashes", nrows),
 							 errhint("Only a function that returns a set can run on none or many.")));
-				for (uint64 i = 0; i < SPI_processed; i++)
+				for (uint64 i = 0; i < nrows; i++)
 				{
+					Oid			type;
 					bool		isnull;
-					Datum		hash = SPI_getbinval(SPI_tuptable->vals[i], desc, 1, &isnull);
+					Datum		value = plproxy_local_value(hash, i, &type, &isnull);
 
-					call_choose_hash(call, hash, isnull, SPI_gettypeid(desc, 1), element);
+					call_choose_hash(call, value, isnull, type, element);
 				}
-				SPI_freetuptable(SPI_tuptable);
 			}
 			break;
 	}
@@ -254,15 +271,15 @@ call_choose_hash(ProxyCall *call, Datum hash, bool isnull, Oid type, int element
 {
 	int64		value = 0;
 
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the hash behind RUN ON is null")));
 	if (type != INT2OID && type != INT4OID && type != INT8OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the function behind RUN ON must return smallint, integer or bigint, not %s",
 						format_type_be(type))));
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the hash behind RUN ON is null")));
 
 	if (type == INT2OID)
 		value = DatumGetInt16(hash);

@@ -102,9 +102,6 @@ static const struct
 	{"", 1000}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000},
 };
 
-static ClusterFunction version_function = {
-	"get_cluster_version", "select plproxy.get_cluster_version($1)"
-};
 static ClusterFunction config_function = {
 	"get_cluster_config", "select * from plproxy.get_cluster_config($1)"
 };
@@ -125,6 +122,7 @@ static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
 static ProxyCluster *cluster_load_server(const char *name, Oid serverid);
 static ProxyCluster *cluster_load_functions(const char *name, int32 version);
 static int32 cluster_version(const char *name);
+static void cluster_function_check(const char *function, const char *cluster);
 static void cluster_function_run(ClusterFunction *function, const char *cluster);
 static const Setting *setting_lookup(const char *name);
 static char *setting_list(void);
@@ -612,27 +610,59 @@ cluster_load_functions(const char *name, int32 version)
 static int32
 cluster_version(const char *name)
 {
-	int32		version;
+	static int	params[] = {0};
+	static Oid	types[] = {TEXTOID};
+	static ProxyQuery query = {
+		.sql = "plproxy.get_cluster_version($1)",.nparams = 1,
+		.params = params,.types = types,.fresh = true
+	};
+	Datum		args[] = {CStringGetTextDatum(name)};
+	bool		nulls[] = {false};
+	ProxyLocal	local;
+	uint64		nrows;
+	Datum		version;
+	Oid			type;
 	bool		isnull;
 
-	SPI_connect();
-	cluster_function_run(&version_function, name);
-	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT4OID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("plproxy.get_cluster_version must return type integer")));
-	if (SPI_processed != 1)
+	if (query.plan == NULL)
+		cluster_function_check("get_cluster_version", name);
+
+	plproxy_local_begin(&local, &query, NULL);
+	nrows = plproxy_local_run(&local, args, nulls);
+	if (nrows != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_CARDINALITY_VIOLATION),
 				 errmsg("plproxy.get_cluster_version must return one row, but returned " UINT64_FORMAT " for cluster \"%s\"",
-						SPI_processed, name)));
-	version = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+						nrows, name)));
+	version = plproxy_local_value(&local, 0, &type, &isnull);
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("plproxy.get_cluster_version returned null for cluster \"%s\"", name)));
-	SPI_finish();
-	return version;
+	if (type != INT4OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("plproxy.get_cluster_version must return type integer")));
+	plproxy_local_end(&local);
+	return DatumGetInt32(version);
+}
+
+/* That one of the cluster functions is missing means no such cluster. */
+static void
+cluster_function_check(const char *function, const char *cluster)
+{
+	Oid			types[1] = {TEXTOID};
+	List	   *names = list_make2(makeString("plproxy"), makeString(unconstify(char *, function)));
+
+	if (OidIsValid(LookupFuncName(names, 1, types, true)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("cluster \"%s\" does not exist", cluster),
+			 errdetail("There is no foreign server of that name, and no function plproxy.%s(text).",
+					   function),
+			 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER plproxy, "
+					 "or describe it by the plproxy.get_cluster_ functions.")));
 }
 
 /* Run one of the cluster functions in the open SPI connection. */
@@ -647,16 +677,7 @@ cluster_function_run(ClusterFunction *function, const char *cluster)
 	{
 		SPIPlanPtr	plan;
 
-		if (!OidIsValid(LookupFuncName(list_make2(makeString("plproxy"),
-												  makeString(unconstify(char *, function->name))),
-									   1, types, true)))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("cluster \"%s\" does not exist", cluster),
-					 errdetail("There is no foreign server of that name, and no function plproxy.%s(text).",
-							   function->name),
-					 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER plproxy, "
-							 "or describe it by the plproxy.get_cluster_ functions.")));
+		cluster_function_check(function->name, cluster);
 		plan = SPI_prepare(function->sql, 1, types);
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare of \"%s\" failed: %s", function->sql,

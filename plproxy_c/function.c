@@ -107,8 +107,8 @@ plproxy_function_release(ProxyFunction *func)
 {
 	if (--func->use_count > 0)
 		return;
-	plproxy_query_free_plan(func->map_query);
-	plproxy_query_free_plan(func->run_query);
+	plproxy_local_free(func->map_query);
+	plproxy_local_free(func->run_query);
 	MemoryContextDelete(func->cxt);
 }
 

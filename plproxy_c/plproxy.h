@@ -28,6 +28,7 @@
 #include "storage/itemptr.h"
 #include "storage/latch.h"
 #include "utils/hsearch.h"
+#include "utils/plancache.h"
 #include "utils/timestamp.h"
 
 #include <libpq-fe.h>
@@ -57,15 +58,42 @@ typedef struct ProxyArg
 
 /*
  * SQL text with argument references. A remote query is sent to partitions; a
- * local one is run through SPI, and "plan" is made when it first runs.
+ * local one is a fragment that local.c runs, and what follows "params" is its.
  */
 typedef struct ProxyQuery
 {
 	char	   *sql;
 	int			nparams;
 	int		   *params;			/* argument behind each $n, from 0 */
-	SPIPlanPtr	plan;			/* local only, NULL before the first run */
+	Oid		   *types;			/* of the parameters, known when prepared */
+	bool		fresh;			/* runs on a snapshot of its own */
+	SPIPlanPtr	plan;			/* NULL before the first run */
+	CachedPlan *simple;			/* last plan that was just an expression */
+	bool		constant;		/* that expression depends on nothing else */
+	bool complex;				/* the last plan was more than an expression */
 } ProxyQuery;
+
+/* A local query while a call runs it. */
+typedef struct ProxyLocal
+{
+	ProxyQuery *query;
+	CachedPlan *plan;			/* pinned; NULL: the query runs through SPI */
+
+	/* with "plan" */
+	ParamListInfo params;
+	ExprState  *expr;
+	ExprContext *econtext;
+	bool		snapshot;		/* push a fresh snapshot for each run */
+	Datum		value;			/* of the last run, in "econtext" */
+	bool		isnull;
+	Oid			type;			/* base type of "value" */
+	bool		type_is_simple; /* it is no row type */
+
+	/* with SPI, which is connected meanwhile */
+	Datum	   *values;
+	char	   *flags;
+	SPITupleTable *rows;		/* of the last run */
+} ProxyLocal;
 
 /*
  * What a function returns. The shape of a function declared to return "record"
@@ -324,8 +352,13 @@ extern void plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int 
 extern bool plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len);
 extern ProxyQuery *plproxy_query_finish(ProxyQueryBuilder *builder);
 extern ProxyQuery *plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic);
-extern void plproxy_query_run(ProxyQuery *query, ProxyCall *call, const Datum *args, const bool *nulls);
-extern void plproxy_query_free_plan(ProxyQuery *query);
+
+/* local.c */
+extern void plproxy_local_begin(ProxyLocal *local, ProxyQuery *query, ProxyFunction *func);
+extern uint64 plproxy_local_run(ProxyLocal *local, const Datum *args, const bool *nulls);
+extern Datum plproxy_local_value(ProxyLocal *local, uint64 row, Oid *type, bool *isnull);
+extern void plproxy_local_end(ProxyLocal *local);
+extern void plproxy_local_free(ProxyQuery *query);
 
 /* type.c */
 extern void plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryContext cxt);

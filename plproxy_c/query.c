@@ -1,19 +1,16 @@
 /*
  * query.c
- *	  Builds the SQL of remote queries and local fragments; runs the local ones.
+ *	  Builds the SQL of remote queries and local fragments.
  *
  * In a remote query an argument becomes ($n::type), since values are sent as
  * text of no known type; in a local one it is $n with its declared type. An
  * argument used twice is one parameter.
  *
- * Queries live in the context they were begun in. A kept SPI plan lives until
- * plproxy_query_free_plan.
+ * Queries live in the context they were begun in.
  */
 #include "postgres.h"
 
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/plancache.h"
 
 #include "plproxy.h"
 
@@ -27,8 +24,6 @@ struct ProxyQueryBuilder
 };
 
 static void query_add_arg(ProxyQueryBuilder *builder, int arg);
-static void query_prepare(ProxyQuery *query, ProxyFunction *func);
-static SPIPlanPtr query_prepare_form(ProxyQuery *query, const char *form, Oid *types);
 
 ProxyQueryBuilder *
 plproxy_query_begin(ProxyFunction *func, bool local)
@@ -124,39 +119,6 @@ plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic)
 	return plproxy_query_finish(builder);
 }
 
-/*
- * Run a local query; the caller is connected to SPI and finds the rows in
- * SPI_tuptable. It sees the snapshot of the calling query and may not write by
- * itself (volatile functions that it calls may).
- */
-void
-plproxy_query_run(ProxyQuery *query, ProxyCall *call, const Datum *args, const bool *nulls)
-{
-	Datum	   *values = palloc(sizeof(Datum) * Max(query->nparams, 1));
-	char	   *flags = palloc(Max(query->nparams, 1));
-	int			code;
-
-	if (query->plan == NULL)
-		query_prepare(query, call->func);
-
-	for (int i = 0; i < query->nparams; i++)
-	{
-		values[i] = args[query->params[i]];
-		flags[i] = nulls[query->params[i]] ? 'n' : ' ';
-	}
-	code = SPI_execute_plan(query->plan, values, flags, true, 0);
-	if (code != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_plan of \"%s\" failed: %s", query->sql,
-			 SPI_result_code_string(code));
-}
-
-void
-plproxy_query_free_plan(ProxyQuery *query)
-{
-	if (query && query->plan)
-		SPI_freeplan(query->plan);
-}
-
 static void
 query_add_arg(ProxyQueryBuilder *builder, int arg)
 {
@@ -175,45 +137,4 @@ query_add_arg(ProxyQueryBuilder *builder, int arg)
 	else
 		appendStringInfo(&builder->sql, "($%d::%s)", param + 1,
 						 builder->func->args[arg].type.name);
-}
-
-/*
- * Prepare a fragment like "f($1)" or "f($1) & 3". A function with several
- * columns is asked for them one by one, so that the first can be taken.
- */
-static void
-query_prepare(ProxyQuery *query, ProxyFunction *func)
-{
-	Oid		   *types = palloc(sizeof(Oid) * Max(query->nparams, 1));
-	SPIPlanPtr	plan;
-	CachedPlanSource *source;
-
-	for (int i = 0; i < query->nparams; i++)
-	{
-		ProxyArg   *arg = &func->args[query->params[i]];
-
-		types[i] = arg->split ? arg->element.oid : arg->type.oid;
-	}
-
-	plan = query_prepare_form(query, "select %s", types);
-	source = linitial(SPI_plan_get_plan_sources(plan));
-	if (source->resultDesc && source->resultDesc->natts == 1 &&
-		type_is_rowtype(TupleDescAttr(source->resultDesc, 0)->atttypid))
-		plan = query_prepare_form(query, "select * from %s", types);
-
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "SPI_keepplan failed");
-	query->plan = plan;
-}
-
-static SPIPlanPtr
-query_prepare_form(ProxyQuery *query, const char *form, Oid *types)
-{
-	char	   *sql = psprintf(form, query->sql);
-	SPIPlanPtr	plan = SPI_prepare(sql, query->nparams, types);
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare of \"%s\" failed: %s", sql,
-			 SPI_result_code_string(SPI_result));
-	return plan;
 }
