@@ -91,6 +91,7 @@ reset search_path;
 -- and the privileges
 revoke execute on function h(int4) from public;
 create role regress_local login;
+grant usage on schema plproxy to regress_local;
 set role regress_local;
 select f(1);
 reset role;
@@ -152,4 +153,5 @@ drop table counter;
 drop domain whole;
 drop type pair;
 drop schema other;
+revoke usage on schema plproxy from regress_local;
 drop role regress_local;
