@@ -8,7 +8,8 @@
  * use_count. Each has a context of its own under "PL/Proxy functions"; while
  * being compiled it hangs below the caller's, so an error frees it.
  *
- * Invalidation callbacks only mark. The next use looks at the catalogs.
+ * Invalidation callbacks only mark. The next use looks at the catalogs; one that
+ * arrives while a function is being compiled is seen by counting them.
  */
 #include "postgres.h"
 
@@ -31,7 +32,15 @@ typedef struct FunctionEntry
 	ProxyFunction *func;		/* NULL when it did not compile */
 } FunctionEntry;
 
-static ProxyFunction *function_compile(Oid oid, HeapTuple tuple);
+/* What is being compiled, for its error context. */
+typedef struct CompileContext
+{
+	ProxyFunction *func;
+	const char *body;			/* while it is read for the validator, or NULL */
+} CompileContext;
+
+static ProxyFunction *function_compile(Oid oid, HeapTuple tuple, bool validate);
+static void function_compile_error(void *arg);
 static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
 static void function_add_type(ProxyFunction *func, Oid type);
 static char *function_signature(ProxyFunction *func, Form_pg_proc form);
@@ -43,6 +52,7 @@ static void function_changed(Datum arg, int cacheid, uint32 hash);
 
 static MemoryContext functions_cxt;
 static HTAB *functions;
+static uint64 changes;			/* callbacks so far */
 
 void
 plproxy_function_init(void)
@@ -79,21 +89,29 @@ plproxy_function_get(Oid oid)
 	if (entry->func == NULL || entry->func->stale ||
 		entry->func->rowtype_id != function_rowtype_id(entry->func->rowtype))
 	{
+		uint64		before = changes;
 		HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for function %u", oid);
 		if (entry->func && function_is_current(entry->func, tuple))
-			entry->func->stale = false;
+			entry->func->stale = (changes != before);
 		else
 		{
 			ProxyFunction *func;
 
 			function_forget(entry);
-			func = function_compile(oid, tuple);
+			func = function_compile(oid, tuple, false);
 			MemoryContextSetParent(func->cxt, functions_cxt);
 			entry->func = func;
 			func->use_count = 1;
+
+			/* it was not in the cache to be marked when that arrived */
+			if (changes != before)
+			{
+				ItemPointerSetInvalid(&func->tid);
+				func->stale = true;
+			}
 		}
 		ReleaseSysCache(tuple);
 	}
@@ -121,61 +139,26 @@ plproxy_function_check(Oid oid)
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", oid);
-	func = function_compile(oid, tuple);
+	func = function_compile(oid, tuple, true);
 	MemoryContextDelete(func->cxt);
 	ReleaseSysCache(tuple);
 }
 
 /*
- * Find the argument that "ident" names: $n, or a name, whose case only counts
- * when it is quoted. Returns its index, or -1 if it names none.
- */
-int
-plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len)
-{
-	char	   *name;
-
-	if (ident[0] == '$')
-	{
-		int64		number = len < 12 ? strtol(ident + 1, NULL, 10) : 0;
-
-		if (number < 1 || number > func->nargs)
-			return -1;
-		return number - 1;
-	}
-
-	if (ident[0] == '"')
-	{
-		/* "" stands for one quote in a name; such names are not looked for */
-		name = pnstrdup(ident + 1, len - 2);
-		for (int i = 0; i < func->nargs; i++)
-		{
-			if (func->args[i].name && strcmp(func->args[i].name, name) == 0)
-				return i;
-		}
-		return -1;
-	}
-
-	name = pnstrdup(ident, len);
-	for (int i = 0; i < func->nargs; i++)
-	{
-		if (func->args[i].name && pg_strcasecmp(func->args[i].name, name) == 0)
-			return i;
-	}
-	return -1;
-}
-
-/*
  * Compile. The result hangs below CurrentMemoryContext and nobody uses it yet.
+ * Only the validator looks at local fragments; in a call they are looked at when
+ * they run.
  */
 static ProxyFunction *
-function_compile(Oid oid, HeapTuple tuple)
+function_compile(Oid oid, HeapTuple tuple, bool validate)
 {
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+	CompileContext context;
 	ErrorContextCallback callback;
 	MemoryContext cxt,
 				old;
 	ProxyFunction *func;
+	Oid			rettype = form->prorettype;
 	Datum		body;
 	bool		isnull;
 
@@ -193,8 +176,10 @@ function_compile(Oid oid, HeapTuple tuple)
 	func->signature = function_signature(func, form);
 	MemoryContextSetIdentifier(cxt, func->signature);
 
-	callback.callback = plproxy_error_function;
-	callback.arg = func;
+	context.func = func;
+	context.body = NULL;
+	callback.callback = function_compile_error;
+	callback.arg = &context;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
@@ -213,21 +198,21 @@ function_compile(Oid oid, HeapTuple tuple)
 	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
 	if (isnull)
 		elog(ERROR, "null prosrc for function %u", oid);
+	context.body = validate ? TextDatumGetCString(body) : NULL;
 	plproxy_parser_run(func, TextDatumGetCString(body));
+	context.body = NULL;
 
+	/* before the shape is read, so that a change meanwhile is seen later */
+	function_add_type(func, rettype);
+	rettype = getBaseType(rettype);
+	if (rettype != RECORDOID && get_typtype(rettype) == TYPTYPE_COMPOSITE)
+	{
+		func->rowtype = rettype;
+		func->rowtype_id = function_rowtype_id(rettype);
+	}
 	func->shape = plproxy_result_shape(func, NULL);
 	if (func->shape)
 	{
-		Oid			rettype = form->prorettype;
-
-		function_add_type(func, rettype);
-		if (get_typtype(rettype) == TYPTYPE_DOMAIN)
-			rettype = getBaseType(rettype);
-		if (func->shape->composite && rettype != RECORDOID)
-		{
-			func->rowtype = rettype;
-			func->rowtype_id = function_rowtype_id(rettype);
-		}
 		for (int i = 0; i < func->shape->desc->natts; i++)
 			function_add_type(func, func->shape->columns[i].oid);
 	}
@@ -235,6 +220,20 @@ function_compile(Oid oid, HeapTuple tuple)
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	return func;
+}
+
+/*
+ * errcontext callback: a position in the body becomes one in CREATE FUNCTION, which
+ * says all; otherwise say which function it is.
+ */
+static void
+function_compile_error(void *arg)
+{
+	CompileContext *context = arg;
+
+	if (context->body && function_parse_error_transpose(context->body))
+		return;
+	plproxy_error_function(context->func);
 }
 
 /* Fill in the IN and INOUT arguments. */
@@ -347,6 +346,7 @@ function_changed(Datum arg, int cacheid, uint32 hash)
 	HASH_SEQ_STATUS seq;
 	FunctionEntry *entry;
 
+	changes++;
 	hash_seq_init(&seq, functions);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{

@@ -3,13 +3,16 @@
  *	  Reads a function body into its ProxyFunction.
  *
  *	body	:= { statement }
- *	statement := CONNECT ( string | argument | call ) ';'
- *			   | CLUSTER ( string | argument | call ) ';'
- *			   | RUN ON ( ALL | ANY | number | argument | call ) ';'
+ *	statement := CONNECT ( string | argument | expression ) ';'
+ *			   | CLUSTER ( string | argument | expression ) ';'
+ *			   | RUN ON ( ALL | ANY | number | argument | expression ) ';'
  *			   | SPLIT ( ALL | argument { ',' argument } ) ';'
  *			   | TARGET name ';'
  *			   | SELECT sql ';'
- *	call	:= name '(' sql
+ *	expression := '(' sql | ( name | string | number ) operator sql
+ *
+ * The "(" of a function call is an operator here. What begins an expression is
+ * chosen so that a forgotten ';' is found where it is missing.
  *
  * Statements come in any order, each kind at most once. The caller has filled in
  * the arguments; what belongs together is checked when the body has been read.
@@ -24,47 +27,48 @@
 
 #include "plproxy.h"
 
+/* A kind of statement, and where it stands in the body. */
 typedef enum
 {
-	STMT_CONNECT = 1 << 0,
-	STMT_CLUSTER = 1 << 1,
-	STMT_RUN = 1 << 2,
-	STMT_SPLIT = 1 << 3,
-	STMT_TARGET = 1 << 4,
-	STMT_SELECT = 1 << 5
+	STMT_CONNECT,
+	STMT_CLUSTER,
+	STMT_RUN,
+	STMT_SPLIT,
+	STMT_TARGET,
+	STMT_SELECT
 } ProxyStatement;
 
-typedef struct StatementKeyword
+#define STMT_COUNT (STMT_SELECT + 1)
+
+typedef struct StatementPlace
 {
-	const char *keyword;
-	ProxyStatement bit;
-} StatementKeyword;
+	const char *start;			/* NULL when there is none */
+	int			line;
+} StatementPlace;
 
 static void parse_map(ProxyScanner *scanner, ProxyMapKind kind);
 static void parse_run(ProxyScanner *scanner);
 static void parse_split(ProxyScanner *scanner);
 static void parse_target(ProxyScanner *scanner);
 static void parse_select(ProxyScanner *scanner);
-static ProxyQuery *parse_call(ProxyScanner *scanner);
+static bool at_expression(ProxyScanner *scanner);
+static ProxyQuery *parse_expression(ProxyScanner *scanner);
 static int	parse_argument(ProxyScanner *scanner);
 static void parse_end(ProxyScanner *scanner);
 static void split_argument(ProxyScanner *scanner, ProxyArg *arg, int number);
-static void check_body(ProxyFunction *func, int line, int seen);
+static void check_body(ProxyScanner *scanner, const StatementPlace *places);
+static char *argument_name(const char *ident, int len);
 
-static const StatementKeyword statements[] = {
-	{"connect", STMT_CONNECT},
-	{"cluster", STMT_CLUSTER},
-	{"run", STMT_RUN},
-	{"split", STMT_SPLIT},
-	{"target", STMT_TARGET},
-	{"select", STMT_SELECT},
+/* in the order of ProxyStatement */
+static const char *const statements[STMT_COUNT] = {
+	"connect", "cluster", "run", "split", "target", "select"
 };
 
 void
 plproxy_parser_run(ProxyFunction *func, const char *body)
 {
 	ProxyScanner scanner;
-	int			seen = 0;
+	StatementPlace places[STMT_COUNT] = {0};
 
 	func->map_arg = -1;
 	func->run = RUN_ANY;
@@ -72,23 +76,22 @@ plproxy_parser_run(ProxyFunction *func, const char *body)
 
 	while (plproxy_scanner_next(&scanner) != TOKEN_END)
 	{
-		ProxyStatement statement = 0;
+		int			statement = 0;
 
-		for (int i = 0; i < lengthof(statements); i++)
-		{
-			if (plproxy_scanner_is(&scanner, statements[i].keyword))
-				statement = statements[i].bit;
-		}
-		if (statement == 0)
+		while (statement < STMT_COUNT && !plproxy_scanner_is(&scanner, statements[statement]))
+			statement++;
+		if (statement == STMT_COUNT)
 			plproxy_scanner_error(&scanner);
-		if (seen & statement)
+		if (places[statement].start)
 			ereport(ERROR,
 					(errcode(ERRCODE_SYNTAX_ERROR),
 					 errmsg("line %d: only one %s statement is allowed",
-							scanner.line, asc_toupper(scanner.text.data, scanner.text.len))));
-		seen |= statement;
+							scanner.line, asc_toupper(scanner.text.data, scanner.text.len)),
+					 plproxy_scanner_position(&scanner, scanner.start)));
+		places[statement].start = scanner.start;
+		places[statement].line = scanner.line;
 
-		switch (statement)
+		switch ((ProxyStatement) statement)
 		{
 			case STMT_CONNECT:
 				parse_map(&scanner, MAP_CONNECT);
@@ -110,7 +113,46 @@ plproxy_parser_run(ProxyFunction *func, const char *body)
 				break;
 		}
 	}
-	check_body(func, scanner.line, seen);
+	check_body(&scanner, places);
+}
+
+/*
+ * Find the argument that "ident" names: $n, or a name, whose case only counts
+ * when it is quoted or when it alone tells two arguments apart. Returns its
+ * index, or -1 if it names none.
+ */
+int
+plproxy_parser_argument(ProxyFunction *func, const char *ident, int len)
+{
+	int			found = -1;
+	char	   *name;
+
+	if (ident[0] == '$')
+	{
+		int			number = 0;
+
+		for (int i = 1; i < len && number <= func->nargs; i++)
+			number = number * 10 + (ident[i] - '0');
+		return number >= 1 && number <= func->nargs ? number - 1 : -1;
+	}
+
+	name = argument_name(ident, len);
+	for (int i = 0; i < func->nargs; i++)
+	{
+		const char *arg = func->args[i].name;
+
+		if (arg == NULL)
+			continue;
+		if (strcmp(arg, name) == 0)
+		{
+			found = i;
+			break;
+		}
+		if (found < 0 && ident[0] != '"' && pg_strcasecmp(arg, name) == 0)
+			found = i;
+	}
+	pfree(name);
+	return found;
 }
 
 /* CONNECT and CLUSTER */
@@ -120,30 +162,25 @@ parse_map(ProxyScanner *scanner, ProxyMapKind kind)
 	ProxyFunction *func = scanner->func;
 
 	func->map = kind;
-	switch (plproxy_scanner_next(scanner))
+	(void) plproxy_scanner_next(scanner);
+	if (at_expression(scanner))
+		func->map_query = parse_expression(scanner);
+	else if (scanner->kind == TOKEN_STRING)
 	{
-		case TOKEN_STRING:
-			func->map_name = pstrdup(scanner->text.data);
-			parse_end(scanner);
-			break;
-		case TOKEN_IDENT:
-		case TOKEN_KEYWORD:
-			if (plproxy_scanner_at_call(scanner))
-			{
-				func->map_query = parse_call(scanner);
-				break;
-			}
-			func->map_arg = parse_argument(scanner);
-			if (!plproxy_type_is_string(func->args[func->map_arg].type.oid))
-				ereport(ERROR,
-						(errcode(ERRCODE_DATATYPE_MISMATCH),
-						 errmsg("line %d: argument \"%s\" must be of type text, not %s",
-								scanner->line, scanner->text.data,
-								format_type_be(func->args[func->map_arg].type.oid))));
-			parse_end(scanner);
-			break;
-		default:
-			plproxy_scanner_error(scanner);
+		func->map_name = pstrdup(scanner->text.data);
+		parse_end(scanner);
+	}
+	else
+	{
+		func->map_arg = parse_argument(scanner);
+		if (!plproxy_type_is_string(func->args[func->map_arg].type.oid))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("line %d: argument \"%s\" must be of type text, not %s",
+							scanner->line, scanner->text.data,
+							format_type_be(func->args[func->map_arg].type.oid)),
+					 plproxy_scanner_position(scanner, scanner->start)));
+		parse_end(scanner);
 	}
 }
 
@@ -156,41 +193,35 @@ parse_run(ProxyScanner *scanner)
 	if (!plproxy_scanner_is(scanner, "on"))
 		plproxy_scanner_error(scanner);
 
-	switch (plproxy_scanner_next(scanner))
+	(void) plproxy_scanner_next(scanner);
+	if (at_expression(scanner))
 	{
-		case TOKEN_NUMBER:
-			func->run = RUN_NUMBER;
-			errno = 0;
-			func->run_number = strtoint(scanner->text.data, NULL, 10);
-			if (errno != 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_SYNTAX_ERROR),
-						 errmsg("line %d: partition number %s is out of range",
-								scanner->line, scanner->text.data)));
-			parse_end(scanner);
-			break;
-		case TOKEN_IDENT:
-		case TOKEN_KEYWORD:
-			if (plproxy_scanner_at_call(scanner))
-			{
-				func->run = RUN_QUERY;
-				func->run_query = parse_call(scanner);
-				break;
-			}
-			if (plproxy_scanner_is(scanner, "all"))
-				func->run = RUN_ALL;
-			else if (plproxy_scanner_is(scanner, "any"))
-				func->run = RUN_ANY;
-			else
-			{
-				func->run = RUN_ARGUMENT;
-				func->run_number = parse_argument(scanner);
-			}
-			parse_end(scanner);
-			break;
-		default:
-			plproxy_scanner_error(scanner);
+		func->run = RUN_QUERY;
+		func->run_query = parse_expression(scanner);
+		return;
 	}
+	if (plproxy_scanner_is(scanner, "all"))
+		func->run = RUN_ALL;
+	else if (plproxy_scanner_is(scanner, "any"))
+		func->run = RUN_ANY;
+	else if (scanner->kind == TOKEN_NUMBER)
+	{
+		func->run = RUN_NUMBER;
+		errno = 0;
+		func->run_number = strtoint(scanner->text.data, NULL, 10);
+		if (errno != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("line %d: partition number %s is out of range",
+							scanner->line, scanner->text.data),
+					 plproxy_scanner_position(scanner, scanner->start)));
+	}
+	else
+	{
+		func->run = RUN_ARGUMENT;
+		func->run_number = parse_argument(scanner);
+	}
+	parse_end(scanner);
 }
 
 static void
@@ -217,7 +248,8 @@ parse_split(ProxyScanner *scanner)
 			ereport(ERROR,
 					(errcode(ERRCODE_SYNTAX_ERROR),
 					 errmsg("line %d: SPLIT names argument \"%s\" twice",
-							scanner->line, scanner->text.data)));
+							scanner->line, scanner->text.data),
+					 plproxy_scanner_position(scanner, scanner->start)));
 		split_argument(scanner, &func->args[arg], arg + 1);
 
 		if (plproxy_scanner_next(scanner) == TOKEN_SEMICOLON)
@@ -247,17 +279,32 @@ parse_select(ProxyScanner *scanner)
 	scanner->func->select = plproxy_query_finish(builder);
 }
 
-/* A function call; the last token is its name, which is no argument. */
-static ProxyQuery *
-parse_call(ProxyScanner *scanner)
+/* Does the last token begin an expression? */
+static bool
+at_expression(ProxyScanner *scanner)
 {
-	ProxyQueryBuilder *builder;
+	switch (scanner->kind)
+	{
+		case TOKEN_OTHER:
+			return scanner->text.data[0] == '(';
+		case TOKEN_KEYWORD:
+			return plproxy_scanner_at(scanner, "(");
+		case TOKEN_IDENT:
+		case TOKEN_NUMBER:
+		case TOKEN_STRING:
+			return plproxy_scanner_at(scanner, "([+-*/%^<>=~!@#&|?:");
+		default:
+			return false;
+	}
+}
 
-	/* a string or number would have been another token */
-	if (scanner->text.data[0] == '$')
-		plproxy_scanner_error(scanner);
-	builder = plproxy_query_begin(scanner->func, true);
-	plproxy_query_add(builder, scanner->text.data, scanner->text.len);
+/* The expression that begins with the last token. */
+static ProxyQuery *
+parse_expression(ProxyScanner *scanner)
+{
+	ProxyQueryBuilder *builder = plproxy_query_begin(scanner->func, true);
+
+	plproxy_scanner_unread(scanner);
 	plproxy_scanner_sql(scanner, builder);
 	return plproxy_query_finish(builder);
 }
@@ -270,12 +317,13 @@ parse_argument(ProxyScanner *scanner)
 
 	if (scanner->kind != TOKEN_IDENT)
 		plproxy_scanner_error(scanner);
-	arg = plproxy_function_arg_lookup(scanner->func, scanner->text.data, scanner->text.len);
+	arg = plproxy_parser_argument(scanner->func, scanner->text.data, scanner->text.len);
 	if (arg < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_PARAMETER),
 				 errmsg("line %d: \"%s\" is no argument of the function",
-						scanner->line, scanner->text.data)));
+						scanner->line, scanner->text.data),
+				 plproxy_scanner_position(scanner, scanner->start)));
 	return arg;
 }
 
@@ -295,7 +343,8 @@ split_argument(ProxyScanner *scanner, ProxyArg *arg, int number)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("line %d: SPLIT wants arrays, but argument %d is of type %s",
-						scanner->line, number, format_type_be(arg->type.oid))));
+						scanner->line, number, format_type_be(arg->type.oid)),
+				 plproxy_scanner_position(scanner, scanner->start)));
 	arg->split = true;
 	plproxy_type_init(&arg->element, element, -1, false, CurrentMemoryContext);
 	scanner->func->split = true;
@@ -303,28 +352,39 @@ split_argument(ProxyScanner *scanner, ProxyArg *arg, int number)
 
 /* Which statements need and exclude which? */
 static void
-check_body(ProxyFunction *func, int line, int seen)
+check_body(ProxyScanner *scanner, const StatementPlace *places)
 {
-	if ((seen & STMT_CONNECT) && (seen & (STMT_CLUSTER | STMT_RUN)))
+	ProxyFunction *func = scanner->func;
+	const StatementPlace *cluster = &places[STMT_CLUSTER];
+	const StatementPlace *run = &places[STMT_RUN];
+
+	if (places[STMT_CONNECT].start && (cluster->start || run->start))
+	{
+		const StatementPlace *place = cluster->start ? cluster : run;
+
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("line %d: CONNECT cannot be used with %s", line,
-						(seen & STMT_CLUSTER) ? "CLUSTER" : "RUN"),
-				 errhint("CONNECT calls one database; CLUSTER and RUN choose among partitions.")));
-	if (!(seen & (STMT_CONNECT | STMT_CLUSTER)))
+				 errmsg("line %d: CONNECT cannot be used with %s", place->line,
+						place == cluster ? "CLUSTER" : "RUN"),
+				 errhint("CONNECT calls one database; CLUSTER and RUN choose among partitions."),
+				 plproxy_scanner_position(scanner, place->start)));
+	}
+	if (!places[STMT_CONNECT].start && !cluster->start)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("line %d: CLUSTER statement is missing", line),
+				 errmsg("line %d: CLUSTER statement is missing", scanner->line),
 				 errhint("Write CLUSTER 'name'; or CONNECT 'connect string';")));
-	if ((seen & STMT_TARGET) && (seen & STMT_SELECT))
+	if (places[STMT_TARGET].start && places[STMT_SELECT].start)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("line %d: TARGET cannot be used with SELECT", line)));
+				 errmsg("line %d: TARGET cannot be used with SELECT", places[STMT_TARGET].line),
+				 plproxy_scanner_position(scanner, places[STMT_TARGET].start)));
 	if (func->run == RUN_ALL && !func->returns_set)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("line %d: RUN ON ALL needs a function that returns a set", line),
-				 errhint("Declare it with RETURNS SETOF or RETURNS TABLE.")));
+				 errmsg("line %d: RUN ON ALL needs a function that returns a set", run->line),
+				 errhint("Declare it with RETURNS SETOF or RETURNS TABLE."),
+				 plproxy_scanner_position(scanner, run->start)));
 	if (func->run == RUN_ARGUMENT)
 	{
 		ProxyArg   *arg = &func->args[func->run_number];
@@ -334,6 +394,27 @@ check_body(ProxyFunction *func, int line, int seen)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("line %d: RUN ON wants a hash of type smallint, integer or bigint, not %s",
-							line, format_type_be(type->oid))));
+							run->line, format_type_be(type->oid)),
+					 plproxy_scanner_position(scanner, run->start)));
 	}
+}
+
+/* The name that an identifier stands for: without quotes, or as typed. */
+static char *
+argument_name(const char *ident, int len)
+{
+	char	   *name;
+	int			n = 0;
+
+	if (ident[0] != '"')
+		return pnstrdup(ident, len);
+	name = palloc(len);
+	for (int i = 1; i < len - 1; i++)
+	{
+		name[n++] = ident[i];
+		if (ident[i] == '"')
+			i++;
+	}
+	name[n] = '\0';
+	return name;
 }

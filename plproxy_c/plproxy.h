@@ -310,7 +310,6 @@ extern void plproxy_function_init(void);
 extern ProxyFunction *plproxy_function_get(Oid oid);
 extern void plproxy_function_release(ProxyFunction *func);
 extern void plproxy_function_check(Oid oid);
-extern int	plproxy_function_arg_lookup(ProxyFunction *func, const char *ident, int len);
 
 /* scanner.c */
 typedef enum
@@ -321,14 +320,17 @@ typedef enum
 	TOKEN_NUMBER,
 	TOKEN_STRING,				/* "text" holds the unquoted string */
 	TOKEN_IDENT,				/* "text" holds the dotted chain */
-	TOKEN_KEYWORD				/* an identifier that starts a statement */
+	TOKEN_KEYWORD,				/* an identifier that the language reserves */
+	TOKEN_OTHER					/* any other character */
 } ProxyTokenKind;
 
 typedef struct ProxyScanner
 {
 	ProxyFunction *func;
+	const char *body;
 	const char *pos;
 	int			pos_line;
+	const char *start;			/* of the last token */
 	int			line;			/* of the last token */
 	ProxyTokenKind kind;		/* of the last token */
 	StringInfoData text;		/* of the last token */
@@ -339,12 +341,15 @@ typedef struct ProxyQueryBuilder ProxyQueryBuilder;
 extern void plproxy_scanner_begin(ProxyScanner *scanner, ProxyFunction *func, const char *body);
 extern ProxyTokenKind plproxy_scanner_next(ProxyScanner *scanner);
 extern bool plproxy_scanner_is(ProxyScanner *scanner, const char *keyword);
-extern bool plproxy_scanner_at_call(ProxyScanner *scanner);
+extern bool plproxy_scanner_at(ProxyScanner *scanner, const char *characters);
+extern void plproxy_scanner_unread(ProxyScanner *scanner);
 extern void plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder);
 pg_noreturn extern void plproxy_scanner_error(ProxyScanner *scanner);
+extern int	plproxy_scanner_position(ProxyScanner *scanner, const char *at);
 
 /* parser.c */
 extern void plproxy_parser_run(ProxyFunction *func, const char *body);
+extern int	plproxy_parser_argument(ProxyFunction *func, const char *ident, int len);
 
 /* query.c */
 extern ProxyQueryBuilder *plproxy_query_begin(ProxyFunction *func, bool local);

@@ -47,7 +47,7 @@ plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len)
 bool
 plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len)
 {
-	int			arg = plproxy_function_arg_lookup(builder->func, word, len);
+	int			arg = plproxy_parser_argument(builder->func, word, len);
 
 	if (arg < 0)
 	{

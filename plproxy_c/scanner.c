@@ -8,7 +8,8 @@
  * ends the statement, looking only at what it must: strings, comments, and the
  * words that may be arguments.
  *
- * The body is NUL-terminated and outlives the scanner.
+ * The body is NUL-terminated and outlives the scanner. Errors name the line, and
+ * the position in the body, which the validator turns into one in CREATE FUNCTION.
  */
 #include "postgres.h"
 
@@ -37,14 +38,15 @@ void
 plproxy_scanner_begin(ProxyScanner *scanner, ProxyFunction *func, const char *body)
 {
 	scanner->func = func;
-	scanner->pos = body;
+	scanner->body = scanner->pos = scanner->start = body;
 	scanner->line = scanner->pos_line = 1;
-	scanner->kind = TOKEN_END;
+	scanner->kind = TOKEN_OTHER;
 	initStringInfo(&scanner->text);
 }
 
 /*
- * Read the next token between statements. What is no token is an error.
+ * Read the next token between statements. A character that begins none is a
+ * token of its own.
  */
 ProxyTokenKind
 plproxy_scanner_next(ProxyScanner *scanner)
@@ -54,7 +56,7 @@ plproxy_scanner_next(ProxyScanner *scanner)
 	(void) scanner_skip(scanner);
 	resetStringInfo(&scanner->text);
 	scanner->line = scanner->pos_line;
-	start = scanner->pos;
+	scanner->start = start = scanner->pos;
 
 	switch (*start)
 	{
@@ -109,9 +111,18 @@ plproxy_scanner_next(ProxyScanner *scanner)
 			return scanner->kind = TOKEN_IDENT;
 	}
 
-	/* name the offending character whole, it may have several bytes */
-	appendBinaryStringInfo(&scanner->text, start, pg_mblen(start));
-	plproxy_scanner_error(scanner);
+	/* what has several bytes is a letter to us, so this is one byte */
+	scanner->pos++;
+	appendStringInfoChar(&scanner->text, *start);
+	return scanner->kind = TOKEN_OTHER;
+}
+
+/* Read the last token once more, as SQL. */
+void
+plproxy_scanner_unread(ProxyScanner *scanner)
+{
+	scanner->pos = scanner->start;
+	scanner->pos_line = scanner->line;
 }
 
 /* Is the last token this keyword? */
@@ -121,12 +132,12 @@ plproxy_scanner_is(ProxyScanner *scanner, const char *keyword)
 	return scanner->kind == TOKEN_KEYWORD && pg_strcasecmp(scanner->text.data, keyword) == 0;
 }
 
-/* Does a "(" follow, so that the last token is the name of a function? */
+/* Does one of these characters follow? */
 bool
-plproxy_scanner_at_call(ProxyScanner *scanner)
+plproxy_scanner_at(ProxyScanner *scanner, const char *characters)
 {
 	(void) scanner_skip(scanner);
-	return *scanner->pos == '(';
+	return *scanner->pos && strchr(characters, *scanner->pos) != NULL;
 }
 
 /*
@@ -147,6 +158,7 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 		char		c = *start;
 
 		scanner->line = scanner->pos_line;
+		scanner->start = start;
 		if (c == '\0' || c == ';')
 		{
 			resetStringInfo(&scanner->text);
@@ -176,7 +188,8 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 				ereport(ERROR,
 						(errcode(ERRCODE_UNDEFINED_PARAMETER),
 						 errmsg("line %d: \"%.*s\" is no argument of the function",
-								scanner->line, (int) (end - start), start)));
+								scanner->line, (int) (end - start), start),
+						 plproxy_scanner_position(scanner, start)));
 			scanner->pos = end;
 			name = false;
 			continue;
@@ -199,8 +212,11 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 			scanner->pos = end;
 			(void) scanner_skip(scanner);
 
-			/* b'…' is a literal, a.b a column, f(…) a function */
-			if (name || *end == '\'' || *scanner->pos == '.' || *scanner->pos == '(')
+			/*
+			 * b'…' and date '…' are literals, a.b a column, f(…) a
+			 * function
+			 */
+			if (name || *scanner->pos == '\'' || *scanner->pos == '.' || *scanner->pos == '(')
 				plproxy_query_add(builder, start, end - start);
 			else
 				(void) plproxy_query_add_word(builder, start, end - start);
@@ -216,7 +232,7 @@ plproxy_scanner_sql(ProxyScanner *scanner, ProxyQueryBuilder *builder)
 		else
 		{
 			resetStringInfo(&scanner->text);
-			appendBinaryStringInfo(&scanner->text, start, pg_mblen(start));
+			appendStringInfoChar(&scanner->text, c);
 			plproxy_scanner_error(scanner);
 		}
 
@@ -234,10 +250,21 @@ plproxy_scanner_error(ProxyScanner *scanner)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("line %d: syntax error at end of function body", scanner->line),
-				 errhint("Every statement ends with a semicolon.")));
+				 errhint("Every statement ends with a semicolon."),
+				 plproxy_scanner_position(scanner, scanner->start)));
 	ereport(ERROR,
 			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("line %d: syntax error at or near \"%s\"", scanner->line, scanner->text.data)));
+			 errmsg("line %d: syntax error at or near \"%s\"", scanner->line, scanner->text.data),
+			 plproxy_scanner_position(scanner, scanner->start)));
+}
+
+/* Among the fields of an ereport: where in the body it went wrong. */
+int
+plproxy_scanner_position(ProxyScanner *scanner, const char *at)
+{
+	internalerrquery(scanner->body);
+	internalerrposition(pg_mbstrlen_with_len(scanner->body, at - scanner->body) + 1);
+	return 0;
 }
 
 /* Skip white space and comments; tell whether there was any. */
@@ -261,7 +288,8 @@ scanner_skip(ProxyScanner *scanner)
 			if (end == NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_SYNTAX_ERROR),
-						 errmsg("line %d: unterminated comment", scanner->line)));
+						 errmsg("line %d: unterminated comment", scanner->pos_line),
+						 plproxy_scanner_position(scanner, p)));
 			scanner_count_lines(scanner, end + 2);
 		}
 		else
@@ -285,13 +313,21 @@ scanner_chain(ProxyScanner *scanner)
 			end = scanner_quoted(scanner, start, false);
 		else if (IS_IDENT_START(*start))
 		{
-			for (end = start + 1; IS_IDENT(*end); end++)
+			for (end = start + 1; IS_IDENT(*end) || *end == '$'; end++)
 				;
 		}
 		else if (scanner->text.len == 0)
 			return false;
 		else
+		{
+			/* behind a dot */
+			scanner->start = start;
+			scanner->line = scanner->pos_line;
+			resetStringInfo(&scanner->text);
+			if (*start)
+				appendStringInfoChar(&scanner->text, *start);
 			plproxy_scanner_error(scanner);
+		}
 
 		appendBinaryStringInfo(&scanner->text, start, end - start);
 		scanner_count_lines(scanner, end);
@@ -327,8 +363,9 @@ scanner_quoted(ProxyScanner *scanner, const char *start, bool backslash)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("line %d: unterminated quoted %s", scanner->line,
-					quote == '"' ? "identifier" : "string")));
+			 errmsg("line %d: unterminated quoted %s", scanner->pos_line,
+					quote == '"' ? "identifier" : "string"),
+			 plproxy_scanner_position(scanner, start)));
 }
 
 /* Find the end of $tag$…$tag$. */
@@ -357,7 +394,8 @@ scanner_dollar_quoted(ProxyScanner *scanner, const char *start)
 	if (end == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("line %d: unterminated string after \"%s\"", scanner->line, tag)));
+				 errmsg("line %d: unterminated string after \"%s\"", scanner->pos_line, tag),
+				 plproxy_scanner_position(scanner, start)));
 	return end + strlen(tag);
 }
 

@@ -1,4 +1,5 @@
--- What a function body may not look like: every message names the line.
+-- What a function body may not look like: every message names the line, and its
+-- position in CREATE FUNCTION; in a call, its position in the body.
 \set SHOW_CONTEXT never
 
 create function bad(a int, b int[], c text) returns setof int language plproxy as $$$$;
@@ -16,7 +17,7 @@ create function bad(a int, b int[], c text) returns setof int language plproxy a
 $$;
 create function bad(a int, b int[], c text) returns setof int language plproxy as $$
     cluster 'four';
-    run on (a);
+    run on [a];
 $$;
 create function bad(a int, b int[], c text) returns setof int language plproxy as $$
     cluster 'four';
