@@ -17,11 +17,14 @@
 
 #include "plproxy.h"
 
-/* How long a failed call waits for its partitions to be done with it. */
-#define DRAIN_MS 5000
+/*
+ * How long a failed call waits for its partitions to be done with it. A server
+ * that works needs milliseconds, and another's connection is no great loss.
+ */
+#define DRAIN_MS 2000
 
 /* How long, of that, until they have heard that it is over. */
-#define CANCEL_MS 2000
+#define CANCEL_MS 1500
 
 /* When a query that goes on is asked again to stop; doubled each time. */
 #define RECANCEL_MS 100
@@ -593,7 +596,10 @@ abort_pending(ProxyCall *call)
 
 	for (int i = 0; i < call->ntasks; i++)
 	{
-		if (task_is_pending(&call->tasks[i]) && !abort_drain(&call->tasks[i], false))
+		ProxyTask  *task = &call->tasks[i];
+
+		/* while others were being told, much may have come */
+		if (task_is_pending(task) && !abort_drain(task, !PQconsumeInput(task->conn->pg)))
 			pending++;
 	}
 	return pending;
