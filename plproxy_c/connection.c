@@ -88,7 +88,8 @@ static uint64 uses = 0;
 PG_FUNCTION_INFO_V1(plproxy_connections);
 
 /*
- * Get a connection for the task: an idle one, or a new one that is connecting.
+ * Get a connection for the task: an idle one, or a new one that is connecting, or
+ * that has failed to already.
  */
 ProxyConn *
 plproxy_connection_acquire(ProxyTask *task)
@@ -128,8 +129,6 @@ plproxy_connection_acquire(ProxyTask *task)
 	connection_name(conn, call->cluster->name, task->partition);
 	conn->since = GetCurrentTimestamp();
 	task->conn = conn;
-	/* what runs on a partition may have changed its session's settings */
-	conn->settled = false;
 	conn->expires_at = lifetime
 		? TimestampTzPlusMilliseconds(conn->connected_at,
 									  (int64) lifetime * conn->lifetime_share / 1000)
@@ -209,32 +208,26 @@ plproxy_connection_sweep(void)
 }
 
 /*
- * The statements that make the session read and write values as we do, or NULL
- * if it does so already. The encoding was asked for when connecting, servers
- * mostly have the styles by default, and tell when one changes, so this seldom
- * costs a round trip.
+ * Add the steps that make the session read and write values as we do. The
+ * encoding was asked for when connecting, servers mostly have the styles by
+ * default, and tell when one changes, so mostly there is nothing to add. What is
+ * set in a transaction that fails is undone with it, which the server tells too.
  */
-char *
-plproxy_connection_settings(ProxyConn *conn)
+void
+plproxy_connection_settings(ProxyTask *task)
 {
-	const char *encoding = PQparameterStatus(conn->pg, "client_encoding");
-	const char *datestyle = PQparameterStatus(conn->pg, "DateStyle");
-	const char *intervalstyle = PQparameterStatus(conn->pg, "IntervalStyle");
-	bool		set_encoding = encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding();
-	bool		set_datestyle = datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0;
-	bool		set_intervalstyle = intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0;
-	StringInfoData buf;
+	PGconn	   *pg = task->conn->pg;
+	const char *encoding = PQparameterStatus(pg, "client_encoding");
+	const char *datestyle = PQparameterStatus(pg, "DateStyle");
+	const char *intervalstyle = PQparameterStatus(pg, "IntervalStyle");
 
-	if (!set_encoding && !set_datestyle && !set_intervalstyle)
-		return NULL;
-	initStringInfo(&buf);
-	if (set_encoding)
-		appendStringInfo(&buf, "set client_encoding = '%s';", GetDatabaseEncodingName());
-	if (set_datestyle)
-		appendStringInfoString(&buf, "set datestyle = 'ISO';");
-	if (set_intervalstyle)
-		appendStringInfoString(&buf, "set intervalstyle = 'postgres';");
-	return buf.data;
+	if (encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding())
+		plproxy_execute_step(task, STEP_SETTING,
+							 psprintf("set client_encoding = '%s'", GetDatabaseEncodingName()));
+	if (datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0)
+		plproxy_execute_step(task, STEP_SETTING, "set datestyle = 'ISO'");
+	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
+		plproxy_execute_step(task, STEP_SETTING, "set intervalstyle = 'postgres'");
 }
 
 /* Report the notices that came in, or drop them. */
@@ -329,7 +322,6 @@ connection_state(const ProxyConn *conn)
 	{
 		case CONN_CONNECTING:
 			return "connecting";
-		case CONN_SETTING:
 		case CONN_RUNNING:
 			return "active";
 		case CONN_BROKEN:
@@ -459,11 +451,8 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	dlist_push_head(&pool->conns, &conn->node);
 	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
 
-	task->conn = conn;
-	conn->task = task;
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
-		plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-								 PQerrorMessage(conn->pg));
+		conn->poll = PGRES_POLLING_FAILED;
 	return conn;
 }
 

@@ -2,14 +2,18 @@
  * execute.c
  *	  Runs a call's query on its partitions, all at the same time.
  *
- * Each task's connection is a small state machine (ProxyConnState); the loop
- * waits on all their sockets and the latch at once and moves on whatever is
- * ready. Deadlines are points in time, looked at on each turn.
+ * A task and its connection hold a conversation: a list of steps (settings, what
+ * begins and ends a transaction, the query) that is sent whole, in one round
+ * trip, and answered in order. One step is a plain libpq query; more of them are
+ * a libpq pipeline, in which an error makes the server skip to the next
+ * STEP_SYNC. The loop waits on all sockets and the latch at once and moves on
+ * whatever is ready. Deadlines are points in time, looked at on each turn. Rows
+ * are handed to result.c as they arrive.
  *
- * When anything fails, here or on a partition, it is thrown at once, and
- * plproxy_execute_abort cleans up on the way: it cancels what still runs, reads
- * the answers away for a bounded time, and keeps every connection that is idle
- * by then. Nothing is ever left half read.
+ * Whatever goes wrong with a task goes through task_fail. When that or anything
+ * else throws an error, plproxy_execute_abort cleans up on the way: it cancels
+ * what still runs, reads the answers away for a bounded time, and keeps every
+ * connection that is idle by then. Nothing is ever left half read.
  */
 #include "postgres.h"
 
@@ -35,16 +39,23 @@
  */
 #define MAX_KEPT_WAIT_SETS 32
 
+/* A row may be large, so few of them are held at once. */
+#define ROWS_AT_ONCE 32
+
 /* Sockets handled in one turn. */
 #define WAIT_EVENTS 16
 
 static void task_begin(ProxyTask *task);
 static void task_ask(ProxyTask *task);
+static bool task_send(ProxyTask *task, const ProxyStep *step);
+static void task_await(ProxyTask *task);
 static void task_flush(ProxyTask *task);
 static void task_event(ProxyTask *task, uint32 events);
 static void task_read(ProxyTask *task, bool broken);
-static void task_take(ProxyTask *task, PGresult *result);
-static void task_count(ProxyTask *task, const PGresult *result);
+static void task_take(ProxyTask *task);
+static bool task_step(ProxyTask *task, const PGresult *result);
+static void task_finish(ProxyTask *task);
+static void task_fail(ProxyTask *task, ProxyFailure failure, const char *message);
 static bool task_is_pending(const ProxyTask *task);
 static uint32 task_wanted(const ProxyTask *task);
 static void call_turn(ProxyCall *call);
@@ -61,8 +72,8 @@ static int	abort_pending(ProxyCall *call);
 static bool abort_drain(ProxyTask *task, bool broken);
 
 /*
- * Run the call's query. Afterwards each task has its result, and the connections
- * are free for others.
+ * Run the call's query. Afterwards result.c has all rows, and the connections are
+ * free for others.
  */
 void
 plproxy_execute(ProxyCall *call)
@@ -80,6 +91,7 @@ plproxy_execute(ProxyCall *call)
 	if (query_timeout)
 		call->query_by = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), query_timeout);
 
+	plproxy_result_begin(call);
 	for (int i = 0; i < call->ntasks; i++)
 		task_begin(&call->tasks[i]);
 	while (call->pending > 0)
@@ -145,11 +157,7 @@ plproxy_execute_abort(ProxyCall *call)
 		}
 	}
 	call_finish(call);
-	for (int i = 0; i < call->ntasks; i++)
-	{
-		PQclear(call->tasks[i].result);
-		call->tasks[i].result = NULL;
-	}
+	plproxy_result_abort(call);
 }
 
 /* The name of a wait in pg_stat_activity. */
@@ -168,50 +176,124 @@ static void
 task_begin(ProxyTask *task)
 {
 	ProxyConn  *conn = plproxy_connection_acquire(task);
+	int			timeout;
 
-	if (conn->state == CONN_CONNECTING)
+	if (conn->state != CONN_CONNECTING)
 	{
-		/* what stands in the connect string is more special */
-		int			timeout = conn->connect_timeout;
-
-		if (timeout == 0)
-			timeout = task->call->cluster->config.connect_timeout;
-		if (timeout)
-			task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at, timeout);
-	}
-	else
 		task_ask(task);
+		return;
+	}
+	if (conn->poll == PGRES_POLLING_FAILED)
+	{
+		task_fail(task, FAIL_CONNECT, PQerrorMessage(conn->pg));
+		return;
+	}
+
+	/* what stands in the connect string is more special */
+	timeout = conn->connect_timeout;
+	if (timeout == 0)
+		timeout = task->call->cluster->config.connect_timeout;
+	if (timeout)
+		task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at, timeout);
 }
 
-/* The connection is idle: send it what comes next. */
+/*
+ * The connection is idle: send it the conversation, made anew each time, since
+ * what it needs depends on the state the connection is in.
+ */
 static void
 task_ask(ProxyTask *task)
 {
 	ProxyConn  *conn = task->conn;
-	ProxyQuery *query = task->call->shape->query;
-	bool		sent;
 
-	if (!conn->settled)
+	task->nsteps = 0;
+	task->step = 0;
+	task->answered = false;
+	plproxy_connection_settings(task);
+	plproxy_execute_step(task, STEP_QUERY, NULL);
+
+	task->pipeline = task->nsteps > 1;
+	if (task->pipeline)
 	{
-		char	   *settings = plproxy_connection_settings(conn);
-
-		if (settings)
-		{
-			conn->state = CONN_SETTING;
-			if (!PQsendQuery(conn->pg, settings))
-				plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(conn->pg));
-			task_flush(task);
-			return;
-		}
-		conn->settled = true;
+		plproxy_execute_step(task, STEP_SYNC, NULL);
+		if (!PQenterPipelineMode(conn->pg))
+			elog(ERROR, "could not enter pipeline mode: %s", PQerrorMessage(conn->pg));
 	}
 
 	conn->state = CONN_RUNNING;
-	sent = PQsendQueryParams(conn->pg, query->sql, query->nparams, NULL, task->values,
-							 NULL, NULL, 0);
-	if (!sent)
-		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(conn->pg));
+	for (int i = 0; i < task->nsteps; i++)
+	{
+		if (!task_send(task, &task->steps[i]))
+		{
+			task_fail(task, FAIL_LOST, PQerrorMessage(conn->pg));
+			return;
+		}
+	}
+	task_await(task);
 	task_flush(task);
+}
+
+/*
+ * Add a step to the conversation that is being made. "sql" is one statement and
+ * lives as long as the call.
+ */
+void
+plproxy_execute_step(ProxyTask *task, ProxyStepKind kind, const char *sql)
+{
+	if (task->steps == NULL)
+	{
+		task->maxsteps = 4;
+		task->steps = MemoryContextAlloc(task->call->cxt, sizeof(ProxyStep) * task->maxsteps);
+	}
+	else if (task->nsteps == task->maxsteps)
+	{
+		task->maxsteps *= 2;
+		task->steps = repalloc(task->steps, sizeof(ProxyStep) * task->maxsteps);
+	}
+	task->steps[task->nsteps].kind = kind;
+	task->steps[task->nsteps++].sql = sql;
+}
+
+/* Hand a step to libpq. */
+static bool
+task_send(ProxyTask *task, const ProxyStep *step)
+{
+	PGconn	   *pg = task->conn->pg;
+	ProxyQuery *query = task->call->shape->query;
+
+	switch (step->kind)
+	{
+		case STEP_QUERY:
+			return PQsendQueryParams(pg, query->sql, query->nparams, NULL, task->values,
+									 task->lengths, task->formats, 0);
+		case STEP_SYNC:
+			return PQpipelineSync(pg);
+		default:
+			return PQsendQueryParams(pg, step->sql, 0, NULL, NULL, NULL, NULL, 0);
+	}
+}
+
+/*
+ * The next answer is that to task->step. Rows are wanted as they arrive: one by
+ * one, or where libpq can do that, a few at once.
+ */
+static void
+task_await(ProxyTask *task)
+{
+	PGconn	   *pg = task->conn->pg;
+	bool		ok;
+
+	if (task->steps[task->step].kind != STEP_QUERY)
+		return;
+#ifdef LIBPQ_HAS_CHUNK_MODE
+	ok = task->call->func->returns_set
+		? PQsetChunkedRowsMode(pg, ROWS_AT_ONCE)
+		: PQsetSingleRowMode(pg);
+#else
+	ok = PQsetSingleRowMode(pg);
+#endif
+	if (!ok)
+		elog(ERROR, "could not ask libpq for rows as they arrive");
 }
 
 static void
@@ -219,9 +301,9 @@ task_flush(ProxyTask *task)
 {
 	int			rest = PQflush(task->conn->pg);
 
-	if (rest < 0)
-		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(task->conn->pg));
 	task->conn->unsent = rest > 0;
+	if (rest < 0)
+		task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
 }
 
 /* Something has happened on the task's socket. */
@@ -241,9 +323,8 @@ task_event(ProxyTask *task, uint32 events)
 			if (PQsocket(conn->pg) != socket || PQstatus(conn->pg) == CONNECTION_STARTED)
 				task->call->wait_stale = true;
 			if (conn->poll == PGRES_POLLING_FAILED)
-				plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-										 PQerrorMessage(conn->pg));
-			if (conn->poll == PGRES_POLLING_OK)
+				task_fail(task, FAIL_CONNECT, PQerrorMessage(conn->pg));
+			else if (conn->poll == PGRES_POLLING_OK)
 			{
 				/* or large parameters would block us in send() */
 				PQsetnonblocking(conn->pg, 1);
@@ -251,7 +332,6 @@ task_event(ProxyTask *task, uint32 events)
 				task_ask(task);
 			}
 			break;
-		case CONN_SETTING:
 		case CONN_RUNNING:
 			if (events & WL_SOCKET_READABLE)
 				broken = !PQconsumeInput(conn->pg);
@@ -275,86 +355,134 @@ task_read(ProxyTask *task, bool broken)
 {
 	ProxyConn  *conn = task->conn;
 
-	while (broken || !PQisBusy(conn->pg))
+	while (task->conn == conn && conn->state == CONN_RUNNING &&
+		   (broken || !PQisBusy(conn->pg)))
 	{
 		PGresult   *result = PQgetResult(conn->pg);
 
+		/* whatever throws from here on, the abort clears it */
+		task->result = result;
 		if (conn->notices)
-		{
-			/* reporting may throw, so nobody else could clear it */
-			if (result && task->result == NULL)
-				task->result = result;
 			plproxy_connection_notices(conn, true);
-			if (task->result == result)
-				task->result = NULL;
-		}
 		if (result)
-			task_take(task, result);
-		else if (conn->state == CONN_SETTING)
-		{
-			conn->state = CONN_IDLE;
-			conn->settled = true;
-			task_ask(task);
-			return;
-		}
-		else
-		{
-			conn->state = CONN_IDLE;
-			plproxy_stat_task(task, OUTCOME_DONE);
-			task->call->pending--;
-			return;
-		}
+			task_take(task);
+		if (task_step(task, result))
+			task_finish(task);
+		else if (result == NULL)
+			task_await(task);
+		PQclear(task->result);
+		task->result = NULL;
 	}
-	plproxy_connection_notices(conn, true);
+	if (conn->notices && task->conn == conn)
+		plproxy_connection_notices(conn, true);
 }
 
-/* A result is the answer, the word that settings were made, or an error. */
+/* Look at task->result, which answers task->step. */
 static void
-task_take(ProxyTask *task, PGresult *result)
+task_take(ProxyTask *task)
 {
-	ProxyConn  *conn = task->conn;
-	ExecStatusType status = PQresultStatus(result);
+	ExecStatusType status = PQresultStatus(task->result);
+	ProxyStepKind kind = task->steps[task->step].kind;
 
-	if (status == PGRES_COMMAND_OK && conn->state == CONN_SETTING)
-	{
-		PQclear(result);
-		return;
-	}
-
-	PQclear(task->result);
-	task->result = result;
 	switch (status)
 	{
+		case PGRES_SINGLE_TUPLE:
+#ifdef LIBPQ_HAS_CHUNK_MODE
+		case PGRES_TUPLES_CHUNK:
+#endif
+			plproxy_result_rows(task);
+			return;
 		case PGRES_TUPLES_OK:
-			task->answered = true;
-			task_count(task, result);
+			if (kind == STEP_QUERY)
+				plproxy_result_rows(task);
 			break;
+		case PGRES_COMMAND_OK:
+			if (kind == STEP_QUERY)
+				task_fail(task, FAIL_ANSWER, PQresStatus(status));
+			break;
+		case PGRES_PIPELINE_SYNC:
+		case PGRES_PIPELINE_ABORTED:
+			return;
 		case PGRES_FATAL_ERROR:
 			task->answered = true;
-			plproxy_error_remote(task, result);
-			break;
+			/* when a connection breaks, libpq makes a result without fields */
+			if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE))
+				task_fail(task, FAIL_REMOTE, NULL);
+			else
+				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
+			return;
 		default:
 			/* COPY and the like: there is no way back but to hang up */
-			conn->state = CONN_BROKEN;
+			task->conn->state = CONN_BROKEN;
+			task_fail(task, FAIL_ANSWER, PQresStatus(status));
+			return;
+	}
+
+	/* was this the last statement? */
+	if (task->step + 1 + (task->pipeline ? 1 : 0) == task->nsteps)
+		task->answered = true;
+}
+
+/*
+ * Has the conversation ended with this result? A step ends with NULL, or is
+ * STEP_SYNC and has but one result.
+ */
+static bool
+task_step(ProxyTask *task, const PGresult *result)
+{
+	if (result && PQresultStatus(result) != PGRES_PIPELINE_SYNC)
+		return false;
+	task->step++;
+	return !task->pipeline || task->step >= task->nsteps;
+}
+
+/* The conversation has come to its end. */
+static void
+task_finish(ProxyTask *task)
+{
+	if (task->pipeline && !PQexitPipelineMode(task->conn->pg))
+		elog(ERROR, "could not exit pipeline mode: %s", PQerrorMessage(task->conn->pg));
+	task->conn->state = CONN_IDLE;
+	task->done = true;
+	task->call->pending--;
+	plproxy_stat_task(task, OUTCOME_DONE);
+	plproxy_result_done(task);
+}
+
+/*
+ * Every failure of a task comes here, once. "message" says more about it, but for
+ * FAIL_REMOTE task->result does. Callers may not rely on an error being thrown.
+ */
+static void
+task_fail(ProxyTask *task, ProxyFailure failure, const char *message)
+{
+	switch (failure)
+	{
+		case FAIL_CONNECT:
+			plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+									 message);
+			break;
+		case FAIL_LOST:
+			plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, message);
+			break;
+		case FAIL_REMOTE:
+			plproxy_error_remote(task, task->result);
+			break;
+		case FAIL_ANSWER:
 			ereport(ERROR,
 					(errcode(ERRCODE_PROTOCOL_VIOLATION),
 					 errmsg("partition %d answered with %s instead of rows",
-							task->partition, PQresStatus(status)),
+							task->partition, message),
 					 plproxy_error_partition(task)));
-	}
-}
-
-static void
-task_count(ProxyTask *task, const PGresult *result)
-{
-	int			nrows = PQntuples(result);
-	int			nfields = PQnfields(result);
-
-	task->rows += nrows;
-	for (int row = 0; task->call->tracked && row < nrows; row++)
-	{
-		for (int i = 0; i < nfields; i++)
-			task->bytes += PQgetlength(result, row, i);
+			break;
+		case FAIL_TIMEOUT:
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling remote query due to query_timeout"),
+					 errdetail("Partition %d has not answered within %d ms.",
+							   task->partition, task->call->cluster->config.query_timeout),
+					 plproxy_error_partition(task)));
+			break;
 	}
 }
 
@@ -362,7 +490,6 @@ static bool
 task_is_pending(const ProxyTask *task)
 {
 	return task->conn && (task->conn->state == CONN_CONNECTING ||
-						  task->conn->state == CONN_SETTING ||
 						  task->conn->state == CONN_RUNNING);
 }
 
@@ -530,15 +657,9 @@ call_check_deadlines(ProxyCall *call)
 		if (!task_is_pending(task))
 			continue;
 		if (task->conn->state == CONN_CONNECTING && task->connect_by && task->connect_by <= now)
-			plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-									 "connect_timeout has passed");
-		if (call->query_by && call->query_by <= now)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling remote query due to query_timeout"),
-					 errdetail("Partition %d has not answered within %d ms.",
-							   task->partition, call->cluster->config.query_timeout),
-					 plproxy_error_partition(task)));
+			task_fail(task, FAIL_CONNECT, "connect_timeout has passed");
+		else if (call->query_by && call->query_by <= now)
+			task_fail(task, FAIL_TIMEOUT, NULL);
 	}
 }
 
@@ -611,18 +732,29 @@ abort_drain(ProxyTask *task, bool broken)
 {
 	ProxyConn  *conn = task->conn;
 
-	while (broken || !PQisBusy(conn->pg))
+	if (broken)
+	{
+		conn->state = CONN_BROKEN;
+		return true;
+	}
+	while (!PQisBusy(conn->pg))
 	{
 		PGresult   *result = PQgetResult(conn->pg);
 		ExecStatusType status = PQresultStatus(result);
+		bool		ended = task_step(task, result);
 
-		if (result == NULL)
+		PQclear(result);
+		if (status == PGRES_FATAL_ERROR)
+			task->answered = true;
+		if (ended)
 		{
-			conn->state = PQstatus(conn->pg) == CONNECTION_OK ? CONN_IDLE : CONN_BROKEN;
+			if (PQstatus(conn->pg) == CONNECTION_OK &&
+				(!task->pipeline || PQexitPipelineMode(conn->pg)))
+				conn->state = CONN_IDLE;
+			else
+				conn->state = CONN_BROKEN;
 			return true;
 		}
-		PQclear(result);
-		task->answered = true;
 		if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
 		{
 			conn->state = CONN_BROKEN;

@@ -30,6 +30,7 @@
 #include "utils/hsearch.h"
 #include "utils/plancache.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include <libpq-fe.h>
 
@@ -223,8 +224,7 @@ typedef enum
 {
 	CONN_CONNECTING,			/* PQconnectPoll says what to wait for */
 	CONN_IDLE,					/* nothing asked, nothing outstanding */
-	CONN_SETTING,				/* session settings were sent */
-	CONN_RUNNING,				/* a call's query was sent */
+	CONN_RUNNING,				/* the steps of a task were sent */
 	CONN_BROKEN					/* only fit to be closed */
 } ProxyConnState;
 
@@ -237,7 +237,6 @@ typedef struct ProxyConn
 	ProxyConnState state;
 	PostgresPollingStatusType poll; /* while CONN_CONNECTING */
 	bool		unsent;			/* libpq still holds bytes to send */
-	bool		settled;		/* this call has seen to the settings */
 	bool		doomed;			/* close it when its call is done */
 	bool		by_connect;		/* CONNECT used it last, not a cluster */
 	uint64		used_at;		/* number of the use */
@@ -257,24 +256,64 @@ typedef struct ProxyConn
 	struct ProxyNotice *notices;	/* malloced, oldest first */
 } ProxyConn;
 
+/* What a statement is for that is sent to a partition. */
+typedef enum
+{
+	STEP_SETTING,				/* makes the session's settings ours */
+	STEP_BEGIN,					/* begins a transaction or subtransaction */
+	STEP_QUERY,					/* the call's query */
+	STEP_END,					/* ends the transaction */
+	STEP_SYNC					/* no statement: an error skips to here */
+} ProxyStepKind;
+
+typedef struct ProxyStep
+{
+	ProxyStepKind kind;
+	const char *sql;			/* NULL for STEP_QUERY and STEP_SYNC */
+} ProxyStep;
+
+/* In which way a task can fail. */
+typedef enum
+{
+	FAIL_CONNECT,				/* could not connect; nothing was sent */
+	FAIL_LOST,					/* the connection broke */
+	FAIL_REMOTE,				/* the partition answered with an error */
+	FAIL_ANSWER,				/* it answered with something else than rows */
+	FAIL_TIMEOUT				/* it did not answer within query_timeout */
+} ProxyFailure;
+
 /* One partition's part in a call. */
 typedef struct ProxyTask
 {
 	struct ProxyCall *call;
 	int			partition;
-	const char **values;		/* parameters in text, as the query wants them */
+	const char **values;		/* parameters, as the query wants them */
+	const int  *lengths;		/* of values in binary; NULL: all are text */
+	const int  *formats;		/* 1: that value is in binary; NULL: none is */
 	int			nelements;		/* SPLIT: how many elements it got */
 	int		   *elements;		/* SPLIT: which ones, as array indexes from 0 */
 	ProxyConn  *conn;			/* NULL when it has none (any more) */
 	int			wait_pos;		/* in the call's wait_set, valid while pending */
 	uint32		wait_events;	/* what that waits for */
 	TimestampTz connect_by;		/* 0: no limit */
-	bool		answered;		/* the result or the error has arrived */
+
+	/* the conversation: what was sent, and how much of it is answered */
+	ProxyStep  *steps;
+	int			nsteps;
+	int			maxsteps;
+	int			step;			/* the one whose answer is awaited */
+	bool		pipeline;		/* more than one step: ends with STEP_SYNC */
+	bool		answered;		/* nothing is left that could take long */
+	bool		done;
 	bool		failed;			/* the error thrown is about its partition */
 	bool		counted;		/* for plproxy_stat_calls */
+
+	/* the answer */
+	PGresult   *result;			/* being looked at; ours to clear */
+	int		   *fields;			/* field of each column; NULL: not known yet */
+	Tuplestorestate *store;		/* rows that wait for their turn, or NULL */
 	int64		rows;			/* that it has answered */
 	int64		bytes;			/* of values in them, as received */
-	PGresult   *result;			/* ours to clear */
 } ProxyTask;
 
 /* One call of a function. Lives in "cxt", never outlives the handler's frame. */
@@ -292,13 +331,22 @@ typedef struct ProxyCall
 	int			ntasks;
 	ProxyTask  *tasks;			/* in the order the partitions were chosen */
 	int		   *task_of;		/* partition -> index in "tasks", or -1 */
-	int			pending;		/* tasks not finished */
+	int			pending;		/* tasks not done */
 	TimestampTz query_by;		/* 0: no limit */
 	bool		named;			/* the error just made names its partition */
 	bool		tracked;		/* "started" is valid, tasks will be counted */
 	instr_time	started;
 	WaitEventSet *wait_set;		/* over all pending tasks, or NULL */
 	bool		wait_stale;		/* it must be built anew */
+
+	/* result.c: where rows go */
+	Tuplestorestate *store;		/* a set, as the executor gets it */
+	int			turn;			/* the task whose rows go straight there */
+	PGresult   *row;			/* no set: the first row; ours to clear */
+	struct ProxyTask *row_task; /* whose row that is */
+	Datum	   *values;			/* room for a row */
+	bool	   *isnull;
+	MemoryContext row_cxt;		/* what is needed while a row is converted */
 } ProxyCall;
 
 /* handler.c */
@@ -388,7 +436,7 @@ extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_sweep(void);
-extern char *plproxy_connection_settings(ProxyConn *conn);
+extern void plproxy_connection_settings(ProxyTask *task);
 extern void plproxy_connection_notices(ProxyConn *conn, bool report);
 extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
 
@@ -409,10 +457,15 @@ typedef enum
 extern void plproxy_execute(ProxyCall *call);
 extern void plproxy_execute_abort(ProxyCall *call);
 extern uint32 plproxy_wait_event(ProxyWait wait);
+extern void plproxy_execute_step(ProxyTask *task, ProxyStepKind kind, const char *sql);
 
 /* result.c */
 extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
+extern void plproxy_result_begin(ProxyCall *call);
+extern void plproxy_result_rows(ProxyTask *task);
+extern void plproxy_result_done(ProxyTask *task);
 extern Datum plproxy_result_return(ProxyCall *call);
+extern void plproxy_result_abort(ProxyCall *call);
 
 /* stat.c */
 typedef enum

@@ -6,22 +6,26 @@
  * with the column's typmod, so lengths, precisions and domains are enforced. Rows
  * are matched by column name. A set is always materialized: the executor owns
  * the tuplestore, and several sets in one target list cannot disturb each other.
+ *
+ * Rows are converted as they arrive, so that a result of any size takes bounded
+ * memory: work_mem, and what libpq holds of one row or a few.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "plproxy.h"
 
-static Datum result_one(ProxyCall *call);
-static void result_set(ProxyCall *call);
-static void result_map(ProxyCall *call, ProxyTask *task, int *fields);
-static void result_values(ProxyCall *call, PGresult *result, int row, const int *fields,
-						  Datum *values, bool *nulls);
+static void result_store(ProxyTask *task);
+static void result_append(ProxyTask *task);
+static void result_map(ProxyTask *task);
+static void result_values(ProxyTask *task, PGresult *result, int row);
 static void shape_check_row(ProxyShape *shape, Datum *values, bool *nulls);
 
 /*
@@ -87,112 +91,194 @@ plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo)
 }
 
 /*
- * Return the result of the call as the executor wants it. Results are cleared as
- * they are used up; on error, plproxy_execute_abort does it.
+ * Make ready for rows. A set gets its tuplestore, which the executor owns from
+ * the start.
+ */
+void
+plproxy_result_begin(ProxyCall *call)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) call->fcinfo->resultinfo;
+	int			natts = Max(call->shape->desc->natts, 1);
+	MemoryContext old;
+
+	call->values = palloc(sizeof(Datum) * natts);
+	call->isnull = palloc(sizeof(bool) * natts);
+	if (!call->func->returns_set)
+		return;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
+		(rsinfo->allowedModes & SFRM_Materialize) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+
+	call->row_cxt = AllocSetContextCreate(call->cxt, "PL/Proxy row", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	call->store = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
+										false, work_mem);
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = call->store;
+	rsinfo->setDesc = CreateTupleDescCopy(call->shape->desc);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Rows have arrived, or the word that there are no more: task->result. Its
+ * columns are looked at when the first one comes, be it empty.
+ */
+void
+plproxy_result_rows(ProxyTask *task)
+{
+	ProxyCall  *call = task->call;
+	PGresult   *result = task->result;
+	int			nrows = PQntuples(result);
+
+	if (task->fields == NULL)
+		result_map(task);
+	task->rows += nrows;
+	for (int row = 0; call->tracked && row < nrows; row++)
+	{
+		for (int i = 0; i < call->shape->ncolumns; i++)
+			task->bytes += PQgetlength(result, row, i);
+	}
+	if (call->func->returns_set)
+		result_store(task);
+	else if (nrows > 0 && call->row == NULL)
+	{
+		/* is it the only one? plproxy_result_return knows */
+		call->row = result;
+		call->row_task = task;
+		task->result = NULL;
+	}
+}
+
+/*
+ * The task has answered. Rows of a set are in the order in which the partitions
+ * were chosen: those of the first task that is not done go straight to the
+ * result, the others wait in tuplestores of their own until it is their turn.
+ */
+void
+plproxy_result_done(ProxyTask *task)
+{
+	ProxyCall  *call = task->call;
+
+	if (!call->func->returns_set)
+		return;
+	while (call->turn < call->ntasks && call->tasks[call->turn].done)
+	{
+		result_append(&call->tasks[call->turn]);
+		call->turn++;
+	}
+	if (call->turn < call->ntasks)
+		result_append(&call->tasks[call->turn]);
+}
+
+/*
+ * Return the result of the call as the executor wants it.
  */
 Datum
 plproxy_result_return(ProxyCall *call)
 {
-	if (!call->func->returns_set)
-		return result_one(call);
-
-	result_set(call);
-	call->fcinfo->isnull = true;
-	return (Datum) 0;
-}
-
-static Datum
-result_one(ProxyCall *call)
-{
 	ProxyShape *shape = call->shape;
-	int		   *fields = palloc(sizeof(int) * Max(shape->desc->natts, 1));
-	Datum	   *values = palloc(sizeof(Datum) * Max(shape->desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(shape->desc->natts, 1));
-	ProxyTask  *found = NULL;
 	MemoryContext old;
 	int64		nrows = 0;
 	Datum		result;
 
-	for (int i = 0; i < call->ntasks; i++)
+	if (call->func->returns_set)
 	{
-		ProxyTask  *task = &call->tasks[i];
-
-		nrows += PQntuples(task->result);
-		if (found == NULL && PQntuples(task->result) > 0)
-			found = task;
-		result_map(call, task, fields);
+		call->fcinfo->isnull = true;
+		return (Datum) 0;
 	}
+
+	for (int i = 0; i < call->ntasks; i++)
+		nrows += call->tasks[i].rows;
 	if (nrows != 1)
 		ereport(ERROR,
 				(errcode(nrows == 0 ? ERRCODE_NO_DATA_FOUND : ERRCODE_TOO_MANY_ROWS),
 				 errmsg("function returns one row, but partitions returned " INT64_FORMAT, nrows),
 				 errhint("Declare it with RETURNS SETOF if any number of rows is right.")));
 
-	result_map(call, found, fields);
 	/* a scalar is made in place, a row is copied out below */
 	old = MemoryContextSwitchTo(shape->composite ? call->cxt : call->caller_cxt);
-	result_values(call, found->result, 0, fields, values, nulls);
+	result_values(call->row_task, call->row, 0);
 	MemoryContextSwitchTo(call->caller_cxt);
 	if (shape->composite)
 	{
-		result = HeapTupleGetDatum(heap_form_tuple(shape->desc, values, nulls));
+		result = HeapTupleGetDatum(heap_form_tuple(shape->desc, call->values, call->isnull));
 		call->fcinfo->isnull = false;
 	}
 	else
 	{
-		result = values[0];
-		call->fcinfo->isnull = nulls[0];
+		result = call->values[0];
+		call->fcinfo->isnull = call->isnull[0];
 	}
 	MemoryContextSwitchTo(old);
 
+	PQclear(call->row);
+	call->row = NULL;
+	return result;
+}
+
+/* The call has failed: free what libpq has allocated. */
+void
+plproxy_result_abort(ProxyCall *call)
+{
 	for (int i = 0; i < call->ntasks; i++)
 	{
 		PQclear(call->tasks[i].result);
 		call->tasks[i].result = NULL;
 	}
-	return result;
+	PQclear(call->row);
+	call->row = NULL;
 }
 
+/* Convert the rows of task->result and store them. */
 static void
-result_set(ProxyCall *call)
+result_store(ProxyTask *task)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) call->fcinfo->resultinfo;
-	ProxyShape *shape = call->shape;
-	int		   *fields = palloc(sizeof(int) * Max(shape->desc->natts, 1));
-	Datum	   *values = palloc(sizeof(Datum) * Max(shape->desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(shape->desc->natts, 1));
-	MemoryContext row_cxt;
+	ProxyCall  *call = task->call;
+	Tuplestorestate *store = call->store;
+	int			nrows = PQntuples(task->result);
 	MemoryContext old;
-	Tuplestorestate *store;
 
-	row_cxt = AllocSetContextCreate(call->cxt, "PL/Proxy row", ALLOCSET_DEFAULT_SIZES);
-
-	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	store = tuplestore_begin_heap(rsinfo->allowedModes & SFRM_Materialize_Random, false, work_mem);
-	rsinfo->returnMode = SFRM_Materialize;
-	rsinfo->setResult = store;
-	rsinfo->setDesc = CreateTupleDescCopy(shape->desc);
-	MemoryContextSwitchTo(old);
-
-	for (int i = 0; i < call->ntasks; i++)
+	if (nrows == 0)
+		return;
+	if (task != &call->tasks[call->turn])
 	{
-		ProxyTask  *task = &call->tasks[i];
-		int			nrows = PQntuples(task->result);
-
-		result_map(call, task, fields);
-		old = MemoryContextSwitchTo(row_cxt);
-		for (int row = 0; row < nrows; row++)
-		{
-			if ((row & 1023) == 0)
-				CHECK_FOR_INTERRUPTS();
-			result_values(call, task->result, row, fields, values, nulls);
-			tuplestore_putvalues(store, shape->desc, values, nulls);
-			MemoryContextReset(row_cxt);
-		}
-		MemoryContextSwitchTo(old);
-		PQclear(task->result);
-		task->result = NULL;
+		/* those that wait share what is there once more */
+		if (task->store == NULL)
+			task->store = tuplestore_begin_heap(false, false, Max(work_mem / call->ntasks, 64));
+		store = task->store;
 	}
+
+	old = MemoryContextSwitchTo(call->row_cxt);
+	for (int row = 0; row < nrows; row++)
+	{
+		result_values(task, task->result, row);
+		tuplestore_putvalues(store, call->shape->desc, call->values, call->isnull);
+		MemoryContextReset(call->row_cxt);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* It is the task's turn: its rows need not wait any longer. */
+static void
+result_append(ProxyTask *task)
+{
+	ProxyCall  *call = task->call;
+	TupleTableSlot *slot;
+
+	if (task->store == NULL)
+		return;
+	slot = MakeSingleTupleTableSlot(call->shape->desc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(task->store, true, false, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		tuplestore_puttupleslot(call->store, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(task->store);
+	task->store = NULL;
 }
 
 /*
@@ -200,10 +286,12 @@ result_set(ProxyCall *call)
  * scalar, the one of the same name for a row.
  */
 static void
-result_map(ProxyCall *call, ProxyTask *task, int *fields)
+result_map(ProxyTask *task)
 {
-	ProxyShape *shape = call->shape;
-	int			nfields = PQnfields(task->result);
+	ProxyShape *shape = task->call->shape;
+	PGresult   *result = task->result;
+	int			nfields = PQnfields(result);
+	int		   *fields;
 
 	if (nfields != shape->ncolumns)
 		ereport(ERROR,
@@ -211,13 +299,9 @@ result_map(ProxyCall *call, ProxyTask *task, int *fields)
 				 errmsg("too %s columns from the partition: %d expected, got %d",
 						nfields < shape->ncolumns ? "few" : "many", shape->ncolumns, nfields),
 				 plproxy_error_partition(task)));
-	if (!shape->composite)
-	{
-		fields[0] = 0;
-		return;
-	}
 
-	for (int i = 0; i < shape->desc->natts; i++)
+	fields = MemoryContextAllocZero(task->call->cxt, sizeof(int) * Max(shape->desc->natts, 1));
+	for (int i = 0; shape->composite && i < shape->desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(shape->desc, i);
 		const char *name = NameStr(attribute->attname);
@@ -226,11 +310,11 @@ result_map(ProxyCall *call, ProxyTask *task, int *fields)
 		if (attribute->attisdropped)
 			continue;
 		/* mostly they come in the same order */
-		if (i < nfields && strcmp(PQfname(task->result, i), name) == 0)
+		if (i < nfields && strcmp(PQfname(result, i), name) == 0)
 			field = i;
 		for (int k = 0; field < 0 && k < nfields; k++)
 		{
-			if (strcmp(PQfname(task->result, k), name) == 0)
+			if (strcmp(PQfname(result, k), name) == 0)
 				field = k;
 		}
 		if (field < 0)
@@ -241,30 +325,38 @@ result_map(ProxyCall *call, ProxyTask *task, int *fields)
 					 plproxy_error_partition(task)));
 		fields[i] = field;
 	}
+	task->fields = fields;
 }
 
-/* Convert a row of text. Nulls go through input too, since domains may mind. */
+/*
+ * Convert a row into call->values. Nulls go through input too, since domains may
+ * mind.
+ */
 static void
-result_values(ProxyCall *call, PGresult *result, int row, const int *fields,
-			  Datum *values, bool *nulls)
+result_values(ProxyTask *task, PGresult *result, int row)
 {
+	ProxyCall  *call = task->call;
 	ProxyShape *shape = call->shape;
 
 	for (int i = 0; i < shape->desc->natts; i++)
 	{
 		ProxyType  *type = &shape->columns[i];
+		int			field = task->fields[i];
+		char	   *value = NULL;
 
-		values[i] = (Datum) 0;
-		nulls[i] = true;
+		call->values[i] = (Datum) 0;
+		call->isnull[i] = true;
 		if (!OidIsValid(type->oid))
 			continue;
-		nulls[i] = PQgetisnull(result, row, fields[i]);
-		values[i] = InputFunctionCall(&type->input,
-									  nulls[i] ? NULL : PQgetvalue(result, row, fields[i]),
-									  type->ioparam, type->typmod);
+		if (!PQgetisnull(result, row, field))
+		{
+			call->isnull[i] = false;
+			value = PQgetvalue(result, row, field);
+		}
+		call->values[i] = InputFunctionCall(&type->input, value, type->ioparam, type->typmod);
 	}
 	if (OidIsValid(shape->domain))
-		shape_check_row(shape, values, nulls);
+		shape_check_row(shape, call->values, call->isnull);
 }
 
 /* Does the row fit the domain over its type? */
