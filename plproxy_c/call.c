@@ -118,7 +118,7 @@ call_cluster(ProxyCall *call)
 				 ? errmsg("the connect string is null")
 				 : errmsg("the cluster name is null")));
 
-	return func->map == MAP_CONNECT ? plproxy_cluster_connect(name) : plproxy_cluster_get(name);
+	return func->map == MAP_CONNECT ? plproxy_cluster_connect(name, func) : plproxy_cluster_get(name);
 }
 
 /* Run the function that names the cluster; NULL if it returns null. */

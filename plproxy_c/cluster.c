@@ -18,6 +18,7 @@
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
@@ -29,6 +30,7 @@
 #include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -93,6 +95,27 @@ static const Setting settings[] = {
 	{"statement_timeout", SETTING_TIME, offsetof(ProxyConfig, statement_timeout)},
 };
 
+/* Values of plproxy.password_required. */
+typedef enum
+{
+	PASSWORD_OFF,
+	PASSWORD_ON,
+	PASSWORD_STRICT
+}			PasswordLevel;
+
+static const struct config_enum_entry password_levels[] = {
+	{"off", PASSWORD_OFF, false},
+	{"on", PASSWORD_ON, false},
+	{"strict", PASSWORD_STRICT, false},
+	{"false", PASSWORD_OFF, true},
+	{"true", PASSWORD_ON, true},
+	{"no", PASSWORD_OFF, true},
+	{"yes", PASSWORD_ON, true},
+	{"0", PASSWORD_OFF, true},
+	{"1", PASSWORD_ON, true},
+	{NULL, 0, false}
+};
+
 /* Units of time, and how many milliseconds each is. */
 static const struct
 {
@@ -109,6 +132,9 @@ static ClusterFunction partitions_function = {
 	"get_cluster_partitions", "select * from plproxy.get_cluster_partitions($1)"
 };
 
+static void clusters_forget(void);
+static const char *login_distrust(const ProxyCluster *cluster);
+static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
 static Oid	server_lookup(const char *name, ProxyCluster *cached);
 static ProxyCluster *cluster_begin(const char *name);
@@ -118,11 +144,13 @@ static const char *slots_skip_space(const char *pos);
 static const char *slots_number(const char *pos, int *slot);
 pg_noreturn static void slots_error(const char *detail);
 static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
+static void cluster_drop(ProxyCluster *cluster);
 static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
 static ProxyCluster *cluster_load_server(const char *name, Oid serverid);
 static ProxyCluster *cluster_load_functions(const char *name, int32 version);
 static int32 cluster_version(const char *name);
 static void cluster_function_check(const char *function, const char *cluster);
+static Oid	cluster_function_lookup(const ClusterFunction *function);
 static void cluster_function_run(ClusterFunction *function, const char *cluster);
 static const Setting *setting_lookup(const char *name);
 static char *setting_list(void);
@@ -134,6 +162,7 @@ pg_noreturn static void setting_error(const char *name, const char *value, const
 static int	partition_option_number(const char *name);
 static List *partition_options(List *options);
 static void server_changed(Datum arg, int cacheid, uint32 hash);
+static void mapping_changed(Datum arg, int cacheid, uint32 hash);
 static uint32 name_hash(const void *key, Size keysize);
 static int	name_match(const void *a, const void *b, Size keysize);
 
@@ -141,6 +170,8 @@ PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
 
 static MemoryContext clusters_cxt;
 static HTAB *clusters;
+static bool servers_changed = false;	/* some entry may be of no use */
+static int	password_required = PASSWORD_ON;
 
 void
 plproxy_cluster_init(void)
@@ -156,6 +187,13 @@ plproxy_cluster_init(void)
 						   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, server_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, mapping_changed, (Datum) 0);
+	DefineCustomEnumVariable("plproxy.password_required",
+							 "Whose connections to partitions must use a password that stands in the connect string or the user mapping.",
+							 "\"on\" means those that a role without superuser rights defines by owning the server or "
+							 "function, \"strict\" also those whose user or connect string such a role may have chosen.",
+							 &password_required, PASSWORD_ON, password_levels,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -165,10 +203,16 @@ plproxy_cluster_init(void)
 ProxyCluster *
 plproxy_cluster_get(const char *name)
 {
-	ClusterEntry *entry = hash_search(clusters, &name, HASH_FIND, NULL);
-	ProxyCluster *cluster = entry ? entry->cluster : NULL;
-	Oid			server = server_lookup(name, cluster);
+	ClusterEntry *entry;
+	ProxyCluster *cluster;
+	Oid			server;
 	int32		version = 0;
+
+	if (servers_changed)
+		clusters_forget();
+	entry = hash_search(clusters, &name, HASH_FIND, NULL);
+	cluster = entry ? entry->cluster : NULL;
+	server = server_lookup(name, cluster);
 
 	if (!OidIsValid(server))
 	{
@@ -209,10 +253,12 @@ plproxy_cluster_get(const char *name)
 
 /* The "cluster" behind CONNECT: one partition, for one call. */
 ProxyCluster *
-plproxy_cluster_connect(const char *connstr)
+plproxy_cluster_connect(const char *connstr, ProxyFunction *func)
 {
 	ProxyCluster *cluster = cluster_begin(NULL);
 
+	cluster->owner = function_owner(func->oid);
+	cluster->by_caller = func->map_name == NULL;
 	cluster_finish(cluster, list_make1(unconstify(char *, connstr)));
 	cluster->use_count = 1;
 	return cluster;
@@ -235,9 +281,11 @@ plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
 	UserMapping *mapping;
 	ListCell   *lc;
 
+	memset(login, 0, sizeof(ProxyLogin));
 	login->role = cluster->config.session_user ? GetSessionUserId() : GetUserId();
 	login->user = GetUserNameFromId(login->role, false);
-	login->password = NULL;
+	if (password_required != PASSWORD_OFF)
+		login->distrust = login_distrust(cluster);
 	if (!OidIsValid(cluster->server))
 		return;
 
@@ -245,15 +293,67 @@ plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
 						ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, cluster->name);
 	mapping = GetUserMapping(login->role, cluster->server);
+	login->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping->umid));
 	foreach(lc, mapping->options)
 	{
 		DefElem    *option = lfirst(lc);
 
 		if (pg_strcasecmp(option->defname, "user") == 0)
-			login->user = defGetString(option);
+		{
+			const char *user = defGetString(option);
+
+			login->mapped = true;
+			if (password_required == PASSWORD_STRICT && OidIsValid(mapping->userid) &&
+				strcmp(user, login->user) != 0 && !superuser_arg(mapping->userid))
+				login->distrust_user = psprintf("Role \"%s\", who is not a superuser, may have chosen the user of its user mapping.",
+												login->user);
+			login->user = user;
+		}
 		else if (pg_strcasecmp(option->defname, "password") == 0)
 			login->password = defGetString(option);
 	}
+}
+
+/*
+ * Why may the cluster's connect strings not be trusted with the rights that the
+ * server's operating system user has on partitions? NULL if they may: a
+ * superuser is behind them.
+ */
+static const char *
+login_distrust(const ProxyCluster *cluster)
+{
+	Oid			owner = cluster->owner;
+
+	if (OidIsValid(cluster->partitions_function))
+		owner = function_owner(cluster->partitions_function);
+	/* InvalidOid: what was dropped a moment ago cannot speak for anybody */
+	if (!OidIsValid(owner) || !superuser_arg(owner))
+	{
+		char	   *role = GetUserNameFromId(owner, true);
+
+		return psprintf("Role \"%s\", who is not a superuser, owns %s.", role ? role : "",
+						OidIsValid(cluster->server) ? "the foreign server" :
+						OidIsValid(cluster->partitions_function)
+						? "the function plproxy.get_cluster_partitions" : "the function with CONNECT");
+	}
+	if (password_required == PASSWORD_STRICT && cluster->by_caller && !superuser())
+		return psprintf("Role \"%s\", who is not a superuser, may have chosen the connect string.",
+						GetUserNameFromId(GetUserId(), false));
+	return NULL;
+}
+
+static Oid
+function_owner(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
 }
 
 /* Which partition does a hash value choose? */
@@ -275,6 +375,31 @@ plproxy_cluster_partition(ProxyCluster *cluster, int64 hash)
 	else
 		slot = hash & (n - 1);
 	return cluster->nslots ? cluster->slots[slot] : slot;
+}
+
+/*
+ * Drop the clusters whose servers were dropped or renamed, and their connections,
+ * which nobody else would close.
+ */
+static void
+clusters_forget(void)
+{
+	HASH_SEQ_STATUS seq;
+	ClusterEntry *entry;
+
+	servers_changed = false;
+	hash_seq_init(&seq, clusters);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		ProxyCluster *cluster = entry->cluster;
+
+		if (cluster && cluster->stale && OidIsValid(cluster->server) &&
+			get_foreign_server_oid(cluster->name, true) != cluster->server)
+		{
+			entry->cluster = NULL;
+			cluster_drop(cluster);
+		}
+	}
 }
 
 /* errcontext callback: which cluster's description is at fault? */
@@ -497,17 +622,24 @@ cluster_replace(ClusterEntry *entry, ProxyCluster *cluster)
 	MemoryContextSetParent(cluster->cxt, clusters_cxt);
 	cluster->use_count = 1;
 	entry->cluster = cluster;
-	if (old == NULL)
-		return;
-	for (int i = 0; i < old->npartitions; i++)
-		plproxy_connection_discard(old->partitions[i].connstr);
-	plproxy_cluster_release(old);
+	if (old)
+		cluster_drop(old);
+}
+
+/* The cache does not need the cluster any more. */
+static void
+cluster_drop(ProxyCluster *cluster)
+{
+	for (int i = 0; i < cluster->npartitions; i++)
+		plproxy_connection_discard(cluster->partitions[i].connstr);
+	plproxy_cluster_release(cluster);
 }
 
 static bool
 cluster_equal(const ProxyCluster *a, const ProxyCluster *b)
 {
-	if (a->server != b->server || a->version != b->version ||
+	if (a->server != b->server || a->version != b->version || a->owner != b->owner ||
+		a->partitions_function != b->partitions_function ||
 		a->npartitions != b->npartitions ||
 		memcmp(&a->config, &b->config, sizeof(ProxyConfig)) != 0 ||
 		strcmp(a->hash_ranges ? a->hash_ranges : "", b->hash_ranges ? b->hash_ranges : "") != 0)
@@ -529,6 +661,7 @@ cluster_load_server(const char *name, Oid serverid)
 	ListCell   *lc;
 
 	cluster->server = serverid;
+	cluster->owner = server->owner;
 	foreach(lc, wrapper->options)
 	{
 		DefElem    *option = lfirst(lc);
@@ -581,6 +714,7 @@ cluster_load_functions(const char *name, int32 version)
 
 	SPI_connect();
 	cluster_function_run(&partitions_function, name);
+	cluster->partitions_function = cluster_function_lookup(&partitions_function);
 	desc = SPI_tuptable->tupdesc;
 	if (desc->natts < 1 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)))
 		ereport(ERROR,
@@ -663,6 +797,16 @@ cluster_function_check(const char *function, const char *cluster)
 					   function),
 			 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER plproxy, "
 					 "or describe it by the plproxy.get_cluster_ functions.")));
+}
+
+static Oid
+cluster_function_lookup(const ClusterFunction *function)
+{
+	Oid			types[1] = {TEXTOID};
+
+	return LookupFuncName(list_make2(makeString("plproxy"),
+									 makeString(unconstify(char *, function->name))),
+						  1, types, true);
 }
 
 /* Run one of the cluster functions in the open SPI connection. */
@@ -996,8 +1140,18 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
 		if (entry->cluster && OidIsValid(entry->cluster->server))
+		{
 			entry->cluster->stale = true;
+			servers_changed = true;
+		}
 	}
+}
+
+/* Syscache callback for user mappings. */
+static void
+mapping_changed(Datum arg, int cacheid, uint32 hash)
+{
+	plproxy_connection_mapping_changed(hash);
 }
 
 static uint32

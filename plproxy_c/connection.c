@@ -48,6 +48,8 @@ typedef struct ProxyPool
 {
 	const char *key;			/* hash key, must be first */
 	const char *connstr;		/* part of "key" */
+	uint32		mapping_hash;	/* of the login, also part of "key" */
+	bool		stale;			/* its user mapping was changed */
 	dlist_head	conns;			/* latest used first */
 } ProxyPool;
 
@@ -65,7 +67,12 @@ typedef struct ProxyNotice
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
-static PGconn *connection_start(ProxyTask *task, int *connect_timeout);
+static PGconn *connection_start(ProxyTask *task, ProxyConn *conn);
+static PQconninfoOption *connection_options(ProxyTask *task);
+static const char *option_lookup(const PQconninfoOption *options, const char *keyword);
+static void connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
+							 const char *user, const char *password);
+pg_noreturn static void password_error(ProxyTask *task, const char *hint);
 static void connection_name(ProxyConn *conn, const char *cluster, int partition);
 static bool connection_is_alive(ProxyConn *conn);
 static const char *connection_state(const ProxyConn *conn);
@@ -83,6 +90,7 @@ int			plproxy_kept_wait_sets = 0;
 static MemoryContext connections_cxt = NULL;
 static HTAB *pools;
 static TimestampTz last_sweep = 0;
+static bool mappings_changed = false;	/* some pool is stale */
 static uint64 uses = 0;
 
 PG_FUNCTION_INFO_V1(plproxy_connections);
@@ -180,7 +188,10 @@ plproxy_connection_discard(const char *connstr)
 	}
 }
 
-/* From time to time, close idle connections that are past their lifetime. */
+/*
+ * From time to time, close idle connections that are past their lifetime; at
+ * once, those of changed user mappings.
+ */
 void
 plproxy_connection_sweep(void)
 {
@@ -188,9 +199,11 @@ plproxy_connection_sweep(void)
 	ProxyPool  *pool;
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 
-	if (connections_cxt == NULL || !TimestampDifferenceExceeds(last_sweep, now, SWEEP_SECONDS * 1000))
+	if (connections_cxt == NULL ||
+		(!mappings_changed && !TimestampDifferenceExceeds(last_sweep, now, SWEEP_SECONDS * 1000)))
 		return;
 	last_sweep = now;
+	mappings_changed = false;
 
 	hash_seq_init(&seq, pools);
 	while ((pool = hash_seq_search(&seq)) != NULL)
@@ -201,9 +214,35 @@ plproxy_connection_sweep(void)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
-			if (conn->task == NULL && conn->expires_at && conn->expires_at <= now)
+			if (conn->task)
+				conn->doomed |= pool->stale;
+			else if (pool->stale || (conn->expires_at && conn->expires_at <= now))
 				connection_close(conn);
 		}
+		pool->stale = false;
+	}
+}
+
+/*
+ * A user mapping was changed or dropped, or all were if "hash" is 0: the next
+ * sweep closes what was opened with it. Only marks, since this may be called at
+ * any time.
+ */
+void
+plproxy_connection_mapping_changed(uint32 hash)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+
+	if (connections_cxt == NULL)
+		return;
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		if (pool->mapping_hash == 0 || (hash != 0 && pool->mapping_hash != hash))
+			continue;
+		pool->stale = true;
+		mappings_changed = true;
 	}
 }
 
@@ -359,8 +398,9 @@ pool_get(const ProxyLogin *login, const char *connstr)
 	}
 
 	/* lengths keep one name from running into the next */
-	key = psprintf("%u %zu %zu %s %s %s", login->role, strlen(login->user), strlen(password),
-				   login->user, password, connstr);
+	key = psprintf("%u %u %d%d %zu %zu %s %s %s", login->role, login->mapping_hash,
+				   login->distrust != NULL, login->distrust_user != NULL,
+				   strlen(login->user), strlen(password), login->user, password, connstr);
 	pool = hash_search(pools, &key, HASH_FIND, NULL);
 	if (pool == NULL)
 	{
@@ -368,6 +408,8 @@ pool_get(const ProxyLogin *login, const char *connstr)
 
 		pool = hash_search(pools, &kept, HASH_ENTER, &found);
 		pool->connstr = kept + strlen(kept) - strlen(connstr);
+		pool->mapping_hash = login->mapping_hash;
+		pool->stale = false;
 		dlist_init(&pool->conns);
 	}
 	pfree(key);
@@ -432,7 +474,7 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	}
 	PG_TRY();
 	{
-		conn->pg = connection_start(task, &conn->connect_timeout);
+		conn->pg = connection_start(task, conn);
 	}
 	PG_CATCH();
 	{
@@ -461,37 +503,29 @@ connection_open(ProxyTask *task, ProxyPool *pool)
  * names a user, our encoding, and what the cluster sets.
  */
 static PGconn *
-connection_start(ProxyTask *task, int *connect_timeout)
+connection_start(ProxyTask *task, ProxyConn *conn)
 {
 	const ProxyConfig *config = &task->call->cluster->config;
 	const ProxyLogin *login = &task->call->login;
-	const char *connstr = task->call->cluster->partitions[task->partition].connstr;
-	PQconninfoOption *options;
+	PQconninfoOption *options = connection_options(task);
+	const char *user = option_lookup(options, "user");
+	const char *password = option_lookup(options, "password");
+	const char *connect_timeout = option_lookup(options, "connect_timeout");
 	PGconn	   *pg;
-	char	   *message = NULL;
 	const char **names;
 	const char **values;
-	int			n = 0;
-	bool		has_user = false;
+	int			n;
 	bool		has_keepalive = false;
 
-	options = PQconninfoParse(connstr, &message);
-	if (options == NULL)
-	{
-		/* other messages may quote a password that stands where it should not */
-		static const char named[] = "invalid connection option ";
-		char	   *detail = NULL;
-
-		if (message && strncmp(message, named, strlen(named)) == 0)
-			detail = pchomp(message);
-		PQfreemem(message);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid connect string"),
-				 detail ? errdetail_internal("%s", detail) : 0,
-				 errhint("Write it as keyword=value pairs or as a postgresql:// URI."),
-				 plproxy_error_partition(task)));
-	}
+	if (user && login->mapped && strcmp(user, login->user) != 0)
+		password = password ? password : "";	/* of another user: not for
+												 * this one */
+	if (password == NULL)
+		password = login->password;
+	connection_trust(task, conn, options, user, password);
+	conn->connect_timeout = connect_timeout
+		? Min(Max(atoi(connect_timeout), 0), INT_MAX / 1000) * 1000
+		: 0;
 
 	for (n = 0; options[n].keyword; n++)
 		;
@@ -502,27 +536,18 @@ connection_start(ProxyTask *task, int *connect_timeout)
 	{
 		if (option->val == NULL)
 			continue;
-		if (strcmp(option->keyword, "user") == 0)
-			has_user = true;
-		else if (strncmp(option->keyword, "keepalives", 10) == 0)
+		if (strncmp(option->keyword, "keepalives", 10) == 0)
 			has_keepalive = true;
-		else if (strcmp(option->keyword, "connect_timeout") == 0)
-			*connect_timeout = Min(Max(atoi(option->val), 0), INT_MAX / 1000) * 1000;
-		if (strcmp(option->keyword, "client_encoding") == 0)
+		if (strcmp(option->keyword, "client_encoding") == 0 ||
+			strcmp(option->keyword, "user") == 0 || strcmp(option->keyword, "password") == 0)
 			continue;
 		names[n] = option->keyword;
 		values[n++] = option->val;
 	}
-	if (!has_user)
-	{
-		names[n] = "user";
-		values[n++] = login->user;
-		if (login->password)
-		{
-			names[n] = "password";
-			values[n++] = login->password;
-		}
-	}
+	names[n] = "user";
+	values[n++] = user ? user : login->user;
+	names[n] = "password";
+	values[n++] = password;
 	if (!has_keepalive && config->keepalive_idle)
 	{
 		names[n] = "keepalives_idle";
@@ -548,6 +573,112 @@ connection_start(ProxyTask *task, int *connect_timeout)
 	if (pg == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return pg;
+}
+
+/* What the task's connect string says; PQconninfoFree ends that. */
+static PQconninfoOption *
+connection_options(ProxyTask *task)
+{
+	const char *connstr = task->call->cluster->partitions[task->partition].connstr;
+	char	   *message = NULL;
+	PQconninfoOption *options = PQconninfoParse(connstr, &message);
+
+	if (options == NULL)
+	{
+		/* other messages may quote a password that stands where it should not */
+		static const char named[] = "invalid connection option ";
+		char	   *detail = NULL;
+
+		if (message && strncmp(message, named, strlen(named)) == 0)
+			detail = pchomp(message);
+		PQfreemem(message);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connect string"),
+				 detail ? errdetail_internal("%s", detail) : 0,
+				 errhint("Write it as keyword=value pairs or as a postgresql:// URI."),
+				 plproxy_error_partition(task)));
+	}
+	return options;
+}
+
+static const char *
+option_lookup(const PQconninfoOption *options, const char *keyword)
+{
+	for (; options->keyword; options++)
+	{
+		if (strcmp(options->keyword, keyword) == 0)
+			return options->val;
+	}
+	return NULL;
+}
+
+/*
+ * The rules for connect strings that no superuser stands behind: they bring a
+ * password, and use nothing else that the server's operating system user may
+ * have: no files with secrets, no tickets.
+ */
+static void
+connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
+				 const char *user, const char *password)
+{
+	static const char *const forbidden[] = {
+		"passfile", "service", "servicefile", "sslcert", "sslkey", "sslkeylogfile", "gssdelegation"
+	};
+	const ProxyLogin *login = &task->call->login;
+
+	if (login->distrust)
+	{
+		for (int i = 0; i < lengthof(forbidden); i++)
+		{
+			if (option_lookup(options, forbidden[i]) == NULL)
+				continue;
+			PQconninfoFree(options);
+			ereport(ERROR,
+					(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
+					 errmsg("connection option \"%s\" is not allowed here", forbidden[i]),
+					 errdetail_internal("%s", login->distrust),
+					 plproxy_error_partition(task)));
+		}
+	}
+	/* a password beside the connect string's user says nothing about another */
+	if (login->distrust_user && user == NULL)
+		password = login->password;
+	else if (login->distrust == NULL)
+		return;
+	conn->needs_password = true;
+	if (password == NULL || *password == '\0')
+	{
+		PQconninfoFree(options);
+		password_error(task, "Give the password in the user mapping or, unless that names another user, in the connect string.");
+	}
+}
+
+/*
+ * A connection is open: if it had to use its password, did it? A partition that
+ * lets in whoever comes from our host would let in anybody who may define where
+ * to connect.
+ */
+void
+plproxy_connection_check(ProxyTask *task)
+{
+	if (task->conn->needs_password && !PQconnectionUsedPassword(task->conn->pg))
+		password_error(task, "Let the partition ask this user for a password.");
+}
+
+static void
+password_error(ProxyTask *task, const char *hint)
+{
+	const ProxyLogin *login = &task->call->login;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
+			 task->conn
+			 ? errmsg("password was not used")
+			 : errmsg("password is required"),
+			 errdetail_internal("%s", login->distrust ? login->distrust : login->distrust_user),
+			 errhint("%s Superusers can relax this by plproxy.password_required.", hint),
+			 plproxy_error_partition(task)));
 }
 
 /* Remember who uses the connection, which outlives the cluster. */

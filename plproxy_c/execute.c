@@ -326,6 +326,7 @@ task_event(ProxyTask *task, uint32 events)
 				task_fail(task, FAIL_CONNECT, PQerrorMessage(conn->pg));
 			else if (conn->poll == PGRES_POLLING_OK)
 			{
+				plproxy_connection_check(task);
 				/* or large parameters would block us in send() */
 				PQsetnonblocking(conn->pg, 1);
 				conn->state = CONN_IDLE;

@@ -33,8 +33,8 @@
 
 #include "plproxy.h"
 
-static CachedPlan *local_pin(ProxyQuery *query, ProxyFunction *func);
-static Expr *local_expression(CachedPlan *plan);
+static CachedPlan * local_pin(ProxyQuery *query, ProxyFunction *func);
+static Expr * local_expression(CachedPlan * plan);
 static void local_expression_begin(ProxyLocal *local);
 static void local_prepare(ProxyQuery *query, ProxyFunction *func);
 static bool local_is_expression(const char *sql);
@@ -180,7 +180,7 @@ local_pin(ProxyQuery *query, ProxyFunction *func)
 			return query->simple;
 		query->simple = NULL;
 	}
-	else if (query->complex && source->is_valid)
+	else if (query->complex &&source->is_valid)
 		return NULL;
 
 	/* SPI adds to errors which query they are about */
@@ -203,7 +203,7 @@ local_pin(ProxyQuery *query, ProxyFunction *func)
 
 /* The expression that the plan consists of, or NULL if there is more to it. */
 static Expr *
-local_expression(CachedPlan *plan)
+local_expression(CachedPlan * plan)
 {
 	PlannedStmt *stmt = linitial_node(PlannedStmt, plan->stmt_list);
 	Plan	   *top = stmt->planTree;

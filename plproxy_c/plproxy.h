@@ -203,6 +203,9 @@ typedef struct ProxyCluster
 	int			use_count;		/* calls that run on it, plus the cache */
 	bool		stale;			/* server: load again before the next use */
 	Oid			server;			/* foreign server, or InvalidOid */
+	Oid			partitions_function;	/* if functions describe it */
+	Oid			owner;			/* else who defines it */
+	bool		by_caller;		/* a call gave the string of CONNECT */
 	int32		version;		/* of get_cluster_version() */
 	ProxyConfig config;
 	int			npartitions;
@@ -218,6 +221,12 @@ typedef struct ProxyLogin
 	Oid			role;
 	const char *user;			/* used unless the connect string has one */
 	const char *password;		/* NULL when no mapping gives one */
+	bool		mapped;			/* "user" is a user mapping's */
+	uint32		mapping_hash;	/* syscache hash of the user mapping, or 0 */
+
+	/* why a password must be used, as an error's detail; NULL if none must */
+	const char *distrust;		/* the connect string itself is not trusted */
+	const char *distrust_user;	/* the user mapping's "user" is not trusted */
 } ProxyLogin;
 
 typedef enum
@@ -239,6 +248,7 @@ typedef struct ProxyConn
 	bool		unsent;			/* libpq still holds bytes to send */
 	bool		doomed;			/* close it when its call is done */
 	bool		by_connect;		/* CONNECT used it last, not a cluster */
+	bool		needs_password; /* it is of no use unless one was asked for */
 	uint64		used_at;		/* number of the use */
 	char	   *cluster;		/* that used it last, NULL if CONNECT did */
 	int			partition;		/* of "cluster" */
@@ -423,7 +433,7 @@ extern void plproxy_type_end_output(int nestlevel);
 /* cluster.c */
 extern void plproxy_cluster_init(void);
 extern ProxyCluster *plproxy_cluster_get(const char *name);
-extern ProxyCluster *plproxy_cluster_connect(const char *connstr);
+extern ProxyCluster *plproxy_cluster_connect(const char *connstr, ProxyFunction *func);
 extern void plproxy_cluster_release(ProxyCluster *cluster);
 extern void plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login);
 extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
@@ -433,8 +443,10 @@ extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
 extern int	plproxy_kept_wait_sets; /* connections that have a wait_set */
 
 extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
+extern void plproxy_connection_check(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
+extern void plproxy_connection_mapping_changed(uint32 hash);
 extern void plproxy_connection_sweep(void);
 extern void plproxy_connection_settings(ProxyTask *task);
 extern void plproxy_connection_notices(ProxyConn *conn, bool report);
