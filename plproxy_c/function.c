@@ -14,12 +14,14 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -41,6 +43,8 @@ typedef struct CompileContext
 
 static ProxyFunction *function_compile(Oid oid, HeapTuple tuple, bool validate);
 static void function_compile_error(void *arg);
+static void function_check_local(ProxyFunction *func, ProxyQuery *query);
+static bool error_may_pass(int sqlstate);
 static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
 static void function_add_type(ProxyFunction *func, Oid type);
 static char *function_signature(ProxyFunction *func, Form_pg_proc form);
@@ -217,6 +221,12 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 			function_add_type(func, func->shape->columns[i].oid);
 	}
 
+	if (validate)
+	{
+		function_check_local(func, func->map_query);
+		function_check_local(func, func->run_query);
+	}
+
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	return func;
@@ -234,6 +244,77 @@ function_compile_error(void *arg)
 	if (context->body && function_parse_error_transpose(context->body))
 		return;
 	plproxy_error_function(context->func);
+}
+
+/*
+ * Would a call be able to prepare this fragment, and give a value of a right
+ * type? What it names may be created later, and when it is not, a call says so.
+ */
+static void
+function_check_local(ProxyFunction *func, ProxyQuery *query)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	const char *statement = query == func->run_query ? "RUN ON"
+	: func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER";
+	volatile Oid type = InvalidOid;
+
+	if (query == NULL)
+		return;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(cxt);
+		type = plproxy_local_check(query, func);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (!error_may_pass(error->sqlerrcode))
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	plproxy_local_free(query);
+
+	if (!OidIsValid(type))
+		return;
+	if (query == func->run_query
+		? type != INT2OID && type != INT4OID && type != INT8OID
+		: !plproxy_type_is_string(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the expression behind %s must be of type %s, not %s", statement,
+						query == func->run_query ? "smallint, integer or bigint" : "text",
+						format_type_be(type))));
+}
+
+/* Is the error one that vanishes when something more has been created? */
+static bool
+error_may_pass(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_UNDEFINED_SCHEMA:
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+			return true;
+		default:
+			return false;
+	}
 }
 
 /* Fill in the IN and INOUT arguments. */

@@ -158,6 +158,27 @@ plproxy_local_free(ProxyQuery *query)
 }
 
 /*
+ * Prepare the query as a call would, for the validator. Returns the base type of
+ * its first column, or InvalidOid if only a call can tell.
+ */
+Oid
+plproxy_local_check(ProxyQuery *query, ProxyFunction *func)
+{
+	CachedPlanSource *source;
+	Oid			type;
+
+	local_prepare(query, func);
+	source = linitial(SPI_plan_get_plan_sources(query->plan));
+	if (source->resultDesc == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("\"%s\" is no query", query->sql)));
+	type = source->resultDesc->natts > 0
+		? getBaseType(TupleDescAttr(source->resultDesc, 0)->atttypid) : InvalidOid;
+	return type_is_rowtype(type) ? InvalidOid : type;
+}
+
+/*
  * Get the query's plan, pinned, if it is one that we can evaluate; or NULL.
  *
  * "query->simple" is only compared, so it does no harm that the plan behind it
@@ -257,7 +278,9 @@ local_prepare(ProxyQuery *query, ProxyFunction *func)
 		{
 			ProxyArg   *arg = &func->args[query->params[i]];
 
-			query->types[i] = arg->split ? arg->element.oid : arg->type.oid;
+			/* only RUN is asked for each element */
+			query->types[i] = arg->split && query == func->run_query
+				? arg->element.oid : arg->type.oid;
 		}
 	}
 

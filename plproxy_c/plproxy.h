@@ -421,6 +421,7 @@ extern void plproxy_local_begin(ProxyLocal *local, ProxyQuery *query, ProxyFunct
 extern uint64 plproxy_local_run(ProxyLocal *local, const Datum *args, const bool *nulls);
 extern Datum plproxy_local_value(ProxyLocal *local, uint64 row, Oid *type, bool *isnull);
 extern void plproxy_local_end(ProxyLocal *local);
+extern Oid	plproxy_local_check(ProxyQuery *query, ProxyFunction *func);
 extern void plproxy_local_free(ProxyQuery *query);
 
 /* type.c */

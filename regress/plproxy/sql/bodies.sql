@@ -42,6 +42,12 @@ insert into body (body) values
     ('cluster ''x''; run on -1;'), ('cluster ''x''; run on 1.5;'), ('cluster ''x''; run on ''1'';'), ('cluster ''x''; run on 1x;'), ('cluster ''x''; run on 99999999999;'),
     ('cluster ''x''; run all;'), ('cluster ''x''; run;'), ('cluster ''x''; run on;'), ('cluster ''x''; run on all any;'), ('cluster ''x''; run on id split ids;'),
     ('cluster ''x''; run on all; run on all;');
+-- a fragment is looked at as far as what it names exists
+insert into body (body) values
+    ('cluster ''x''; run on no_such_function(id);'), ('cluster ''x''; run on hashtext(no_such_argument);'), ('cluster ''x''; run on hashtext(id);'), ('cluster ''x''; run on (select h from no_such_table);'),
+    ('cluster ''x''; run on id::no_such_type;'), ('cluster ''x''; run on no_such_schema.f(id);'), ('cluster ''x''; run on lower(name);'), ('cluster ''x''; run on id &;'), ('cluster ''x''; run on (id;'),
+    ('cluster ''x''; run on abs(id) as h(a) where a > 1;'), ('cluster ''x''; run on generate_series(1, id);'), ('cluster ''x''; run on abs(ids); split ids;'), ('cluster ''x''; run on abs(ids);'),
+    ('cluster abs(id);'), ('connect lower(name);'), ('connect abs(id);'), ('cluster array_to_string(names, ''-''); split names;'), ('cluster f(); run on f(); select 1;');
 insert into body (body, setof) values ('cluster ''x''; run on all;', false), ('cluster ''x''; run on any;', false);
 -- SPLIT
 insert into body (body) values

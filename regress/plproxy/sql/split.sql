@@ -43,6 +43,13 @@ select got('{1,5,9}');
 select attempt($$select got('{}')$$);
 select attempt($$select got('{1,2}')$$);
 
+-- CLUSTER and CONNECT see the array, only RUN its elements
+create function got(i_a text[]) returns setof int4 language plproxy as $$
+    cluster array_to_string(i_a[1:2], ''); split i_a; run on 0; select cardinality(i_a);
+$$;
+select got('{fo,ur,x}'::text[]);
+drop function got(text[]);
+
 -- many elements
 create function lengths(i_a int4[]) returns setof int4 language plproxy as $$
     cluster 'four'; split i_a; run on i_a; select array_length(i_a, 1);

@@ -106,6 +106,14 @@ $$;
 create function bad(a int, b int[], c text) returns setof int language plproxy as $$
     cluster 'vier' é;
 $$;
+-- in an expression PostgreSQL tells what is wrong
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    cluster 'four';
+    run on hashtext(c) & /* mask */ 3 3;
+$$;
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    cluster lower(cc);
+$$;
 
 -- the shape of the function
 create function bad(a int) returns int language plproxy as $$ cluster 'four'; run on all; $$;
