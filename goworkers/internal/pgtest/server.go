@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -70,9 +72,10 @@ func (s *PrivateServer) Stop(t testing.TB) {
 	}
 }
 
-// Start brings a stopped server back on its port.
+// Start brings a stopped or killed server back on its port.
 func (s *PrivateServer) Start(t testing.TB) {
 	t.Helper()
+	s.removeLocks(t)
 	out, err := s.run("start", s.dir, environ(t, treeEnv))
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +90,98 @@ func (s *PrivateServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Stop(t)
 	s.Start(t)
+}
+
+// Postmaster returns the process id of the server's parent process.
+func (s *PrivateServer) Postmaster(t testing.TB) int {
+	t.Helper()
+	lines, err := os.ReadFile(s.pidFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(lines), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// Children returns the process ids of the server's other processes.
+func (s *PrivateServer) Children(t testing.TB) []int {
+	t.Helper()
+	parent := s.Postmaster(t)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if _, ppid := processStat(e.Name()); ppid == strconv.Itoa(parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Kill ends all of the server's processes at once, as the end of its machine
+// would: none of them has a say. Start brings it back.
+func (s *PrivateServer) Kill(t testing.TB) {
+	t.Helper()
+	postmaster := s.Postmaster(t)
+	// It must not notice the end of its children, nor make new ones.
+	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	pids := append(s.Children(t), postmaster)
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for _, pid := range pids {
+		Eventually(t, setupTimeout, fmt.Sprintf("process %d ends", pid), func() bool { return !Alive(pid) })
+	}
+}
+
+// Alive says whether a process runs; one that has ended but was not collected
+// does not.
+func Alive(pid int) bool {
+	state, _ := processStat(strconv.Itoa(pid))
+	return state != "" && state != "Z" && state != "X"
+}
+
+// removeLocks removes the lock files of a postmaster that was killed. It would do
+// so itself if its number were free, but nobody may have collected it yet.
+func (s *PrivateServer) removeLocks(t testing.TB) {
+	t.Helper()
+	locks, err := filepath.Glob(filepath.Join(s.dir, ".s.PGSQL.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.pidFile()); err != nil || Alive(s.Postmaster(t)) {
+		return
+	}
+	for _, lock := range append(locks, s.pidFile()) {
+		if err := os.Remove(lock); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *PrivateServer) pidFile() string { return filepath.Join(s.dir, "data", "postmaster.pid") }
+
+// processStat returns state and parent of a process, or nothing if there is none.
+func processStat(pid string) (state, parent string) {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return "", ""
+	}
+	// The name stands in parentheses and may hold anything.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	return fields[0], fields[1]
 }
 
 func (s *PrivateServer) run(args ...string) (string, error) {

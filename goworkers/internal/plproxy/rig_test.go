@@ -65,9 +65,22 @@ type rig struct {
 // newRig has the proxy and the partitions on the shared server.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{proxy: pgtest.DB(t, "plproxy")}
+	return newRigOn(t, nil, nil)
+}
+
+// newRigOn has the proxy or the partitions on a server of its own, where one is
+// given.
+func newRigOn(t *testing.T, proxy, parts *pgtest.PrivateServer) *rig {
+	t.Helper()
+	make := func(s *pgtest.PrivateServer, extensions ...string) *pgtest.Database {
+		if s == nil {
+			return pgtest.DB(t, extensions...)
+		}
+		return s.DB(t, extensions...)
+	}
+	r := &rig{proxy: make(proxy, "plproxy")}
 	for i := range r.parts {
-		r.parts[i] = pgtest.DB(t)
+		r.parts[i] = make(parts)
 	}
 	r.fill(t)
 	return r
