@@ -133,6 +133,7 @@ static ClusterFunction partitions_function = {
 };
 
 static void clusters_forget(void);
+static void usage_check(const ProxyCluster *cluster, Oid role);
 static const char *login_distrust(const ProxyCluster *cluster);
 static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
@@ -161,12 +162,15 @@ static bool setting_bool(const char *value, bool *on);
 pg_noreturn static void setting_error(const char *name, const char *value, const char *hint);
 static int	partition_option_number(const char *name);
 static List *partition_options(List *options);
+static void partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo);
 static void server_changed(Datum arg, int cacheid, uint32 hash);
 static void mapping_changed(Datum arg, int cacheid, uint32 hash);
 static uint32 name_hash(const void *key, Size keysize);
 static int	name_match(const void *a, const void *b, Size keysize);
 
 PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
+PG_FUNCTION_INFO_V1(plproxy_partition_of);
+PG_FUNCTION_INFO_V1(plproxy_partitions);
 
 static MemoryContext clusters_cxt;
 static HTAB *clusters;
@@ -289,9 +293,7 @@ plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
 	if (!OidIsValid(cluster->server))
 		return;
 
-	if (object_aclcheck(ForeignServerRelationId, cluster->server, login->role,
-						ACL_USAGE) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, cluster->name);
+	usage_check(cluster, login->role);
 	mapping = GetUserMapping(login->role, cluster->server);
 	login->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping->umid));
 	foreach(lc, mapping->options)
@@ -312,6 +314,15 @@ plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
 		else if (pg_strcasecmp(option->defname, "password") == 0)
 			login->password = defGetString(option);
 	}
+}
+
+/* A cluster that is a server may only be used by those it was granted to. */
+static void
+usage_check(const ProxyCluster *cluster, Oid role)
+{
+	if (OidIsValid(cluster->server) &&
+		object_aclcheck(ForeignServerRelationId, cluster->server, role, ACL_USAGE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, cluster->name);
 }
 
 /*
@@ -1127,6 +1138,90 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 
 	MemoryContextDelete(cluster->cxt);
 	PG_RETURN_BOOL(true);
+}
+
+/* plproxy_partition_of(cluster, hash): as RUN ON would choose. Connects nowhere. */
+Datum
+plproxy_partition_of(PG_FUNCTION_ARGS)
+{
+	ProxyCluster *cluster = plproxy_cluster_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	int			partition = 0;
+
+	PG_TRY();
+	{
+		usage_check(cluster, GetUserId());
+		partition = plproxy_cluster_partition(cluster, PG_GETARG_INT64(1));
+	}
+	PG_FINALLY();
+	{
+		plproxy_cluster_release(cluster);
+	}
+	PG_END_TRY();
+	PG_RETURN_INT32(partition);
+}
+
+/*
+ * plproxy_partitions(cluster): where the partitions are, as far as it is no
+ * secret, and how much of the hash is theirs.
+ */
+Datum
+plproxy_partitions(PG_FUNCTION_ARGS)
+{
+	ProxyCluster *cluster;
+
+	InitMaterializedSRF(fcinfo, 0);
+	cluster = plproxy_cluster_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_TRY();
+	{
+		usage_check(cluster, GetUserId());
+		for (int i = 0; i < cluster->npartitions; i++)
+			partition_show(cluster, i, (ReturnSetInfo *) fcinfo->resultinfo);
+	}
+	PG_FINALLY();
+	{
+		plproxy_cluster_release(cluster);
+	}
+	PG_END_TRY();
+	return (Datum) 0;
+}
+
+static void
+partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo)
+{
+	static const char *const shown[] = {"host", "hostaddr", "port", "dbname"};
+	char	   *known[lengthof(shown)] = {NULL};
+	Datum		values[5] = {0};
+	bool		nulls[5] = {0};
+	PQconninfoOption *options = PQconninfoParse(cluster->partitions[partition].connstr, NULL);
+	int			nslots = 0;
+
+	/* a string that cannot be read says nothing, until a call needs it */
+	for (PQconninfoOption *option = options; option && option->keyword; option++)
+	{
+		for (int i = 0; i < lengthof(shown); i++)
+		{
+			if (option->val && strcmp(option->keyword, shown[i]) == 0)
+				known[i] = pstrdup(option->val);
+		}
+	}
+	PQconninfoFree(options);
+	if (known[0] == NULL)
+		known[0] = known[1];
+
+	values[0] = Int32GetDatum(partition);
+	for (int i = 1; i <= 3; i++)
+	{
+		const char *value = known[i == 1 ? 0 : i];
+
+		nulls[i] = value == NULL;
+		if (value)
+			values[i] = CStringGetTextDatum(value);
+	}
+	for (int slot = 0; slot < cluster->nslots; slot++)
+		nslots += cluster->slots[slot] == partition;
+	nulls[4] = cluster->nslots == 0;
+	values[4] = Int32GetDatum(nslots);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 /* Syscache callback for foreign servers and wrappers. */

@@ -439,6 +439,14 @@ extern void plproxy_cluster_release(ProxyCluster *cluster);
 extern void plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login);
 extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
 extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_partition_of(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_partitions(PG_FUNCTION_ARGS);
+
+/* hash.c */
+extern PGDLLEXPORT Datum plproxy_hash_text(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_hash_bytea(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_hash_int8(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plproxy_hash_uuid(PG_FUNCTION_ARGS);
 
 /* connection.c */
 extern int	plproxy_kept_wait_sets; /* connections that have a wait_set */

@@ -63,6 +63,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define object_aclcheck(class, object, role, mode) pg_foreign_server_aclcheck(object, role, mode)
 #endif
 
+/* 16: what is inside of variable-length values has a header of its own */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 17: a wait event set belongs to a resource owner, NULL: to the backend */
 #if PG_VERSION_NUM < 170000
 #define CreateWaitEventSet(owner, nevents) CreateWaitEventSet(TopMemoryContext, nevents)
