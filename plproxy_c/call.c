@@ -11,31 +11,22 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "plproxy.h"
 
-/* The elements of the arrays that are split; one of these per argument. */
-typedef struct SplitArray
-{
-	Datum	   *values;
-	bool	   *nulls;
-} SplitArray;
-
 static void call_args(ProxyCall *call);
 static ProxyCluster *call_cluster(ProxyCall *call);
 static char *call_cluster_query(ProxyCall *call);
-static void call_choose(ProxyCall *call, SplitArray *arrays);
+static ProxySplit *call_choose(ProxyCall *call);
 static void call_choose_element(ProxyCall *call, ProxyLocal *hash, const Datum *args, const bool *nulls,
 								int element);
 static void call_choose_hash(ProxyCall *call, Datum hash, bool isnull, Oid type, int element);
 static void call_choose_partition(ProxyCall *call, int64 partition, int element);
-static SplitArray *split_arrays(ProxyCall *call, int *length);
-static void call_values(ProxyCall *call, SplitArray *arrays);
-static Datum split_array_build(const ProxyArg *arg, const SplitArray *array, const ProxyTask *task);
+static void call_values(ProxyCall *call, const ProxySplit *arrays);
 
 Datum
 plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
@@ -54,16 +45,14 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 
 	PG_TRY();
 	{
-		SplitArray *arrays = NULL;
+		ProxySplit *arrays;
 
 		MemoryContextSwitchTo(cxt);
 		call_args(call);
 		call->shape = func->shape ? func->shape : plproxy_result_shape(func, fcinfo);
 		call->cluster = call_cluster(call);
 		plproxy_cluster_login(call->cluster, &call->login);
-		if (func->split)
-			arrays = palloc0(sizeof(SplitArray) * func->nargs);
-		call_choose(call, arrays);
+		arrays = call_choose(call);
 		call_values(call, arrays);
 		plproxy_execute(call);
 		result = plproxy_result_return(call);
@@ -163,12 +152,14 @@ call_cluster_query(ProxyCall *call)
 
 /*
  * Choose the partitions: once, or for SPLIT once for each element of the arrays,
- * whose RUN clause then sees the element instead of the array.
+ * whose RUN clause then sees the element instead of the array. Returns the arrays,
+ * taken apart, or NULL without SPLIT.
  */
-static void
-call_choose(ProxyCall *call, SplitArray *arrays)
+static ProxySplit *
+call_choose(ProxyCall *call)
 {
 	ProxyFunction *func = call->func;
+	ProxySplit *arrays = NULL;
 	ProxyLocal	hash;
 	int			length = 0;
 
@@ -178,7 +169,7 @@ call_choose(ProxyCall *call, SplitArray *arrays)
 		call->task_of[i] = -1;
 
 	if (func->split)
-		memcpy(arrays, split_arrays(call, &length), sizeof(SplitArray) * func->nargs);
+		arrays = plproxy_split_begin(call, &length);
 
 	if (func->run == RUN_QUERY)
 		plproxy_local_begin(&hash, func->run_query, func);
@@ -193,6 +184,7 @@ call_choose(ProxyCall *call, SplitArray *arrays)
 		memcpy(nulls, call->nulls, sizeof(bool) * func->nargs);
 		for (int i = 0; i < length; i++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			for (int k = 0; k < func->nargs; k++)
 			{
 				if (!func->args[k].split)
@@ -205,6 +197,7 @@ call_choose(ProxyCall *call, SplitArray *arrays)
 	}
 	if (func->run == RUN_QUERY)
 		plproxy_local_end(&hash);
+	return arrays;
 }
 
 /*
@@ -319,55 +312,12 @@ call_choose_partition(ProxyCall *call, int64 number, int element)
 	task->elements[task->nelements++] = element;
 }
 
-/* Take the arrays of SPLIT apart; all have the same length. */
-static SplitArray *
-split_arrays(ProxyCall *call, int *length)
-{
-	ProxyFunction *func = call->func;
-	SplitArray *arrays = palloc0(sizeof(SplitArray) * func->nargs);
-	int			first = -1;
-
-	for (int i = 0; i < func->nargs; i++)
-	{
-		Oid			element = func->args[i].element.oid;
-		int			n = 0;
-
-		if (!func->args[i].split)
-			continue;
-		if (!call->nulls[i])
-		{
-			ArrayType  *array = DatumGetArrayTypeP(call->args[i]);
-			int16		typlen;
-			bool		byval;
-			char		align;
-
-			if (ARR_NDIM(array) > 1)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("split multi-dimensional arrays are not supported"),
-						 errdetail("Argument %d has %d dimensions.", i + 1, ARR_NDIM(array))));
-			get_typlenbyvalalign(element, &typlen, &byval, &align);
-			deconstruct_array(array, element, typlen, byval, align,
-							  &arrays[i].values, &arrays[i].nulls, &n);
-		}
-		if (first < 0)
-		{
-			first = i;
-			*length = n;
-		}
-		else if (n != *length)
-			ereport(ERROR,
-					(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-					 errmsg("split arrays must be of identical lengths"),
-					 errdetail("Argument %d has %d elements, argument %d has %d.",
-							   first + 1, *length, i + 1, n)));
-	}
-	return arrays;
-}
-
-/* Turn the arguments into the text that the query's parameters want. */
+/*
+ * Turn the arguments into what the query's parameters want: text, or for arrays
+ * that were split what suits them.
+ */
 static void
-call_values(ProxyCall *call, SplitArray *arrays)
+call_values(ProxyCall *call, const ProxySplit *arrays)
 {
 	ProxyFunction *func = call->func;
 	ProxyQuery *query = call->shape->query;
@@ -387,32 +337,10 @@ call_values(ProxyCall *call, SplitArray *arrays)
 		for (int t = 0; t < call->ntasks; t++)
 		{
 			if (arg->split)
-				value = OutputFunctionCall(&arg->type.output,
-										   split_array_build(arg, &arrays[i], &call->tasks[t]));
-			call->tasks[t].values[p] = value;
+				plproxy_split_value(arg, &arrays[i], &call->tasks[t], p);
+			else
+				call->tasks[t].values[p] = value;
 		}
 	}
 	plproxy_type_end_output(nestlevel);
-}
-
-/* The elements of one array that go to the task's partition. */
-static Datum
-split_array_build(const ProxyArg *arg, const SplitArray *array, const ProxyTask *task)
-{
-	Datum	   *values = palloc(sizeof(Datum) * task->nelements);
-	bool	   *nulls = palloc(sizeof(bool) * task->nelements);
-	int			lower = 1;
-	int			length = task->nelements;
-	int16		typlen;
-	bool		byval;
-	char		align;
-
-	for (int i = 0; i < length; i++)
-	{
-		values[i] = array->values[task->elements[i]];
-		nulls[i] = array->nulls[task->elements[i]];
-	}
-	get_typlenbyvalalign(arg->element.oid, &typlen, &byval, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &length, &lower,
-											  arg->element.oid, typlen, byval, align));
 }

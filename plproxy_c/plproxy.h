@@ -292,14 +292,24 @@ typedef enum
 	FAIL_TIMEOUT				/* it did not answer within query_timeout */
 } ProxyFailure;
 
+/* The elements of an argument that SPLIT names. */
+typedef struct ProxySplit
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int16		typlen;
+	bool		byval;
+	char		align;
+} ProxySplit;
+
 /* One partition's part in a call. */
 typedef struct ProxyTask
 {
 	struct ProxyCall *call;
 	int			partition;
 	const char **values;		/* parameters, as the query wants them */
-	const int  *lengths;		/* of values in binary; NULL: all are text */
-	const int  *formats;		/* 1: that value is in binary; NULL: none is */
+	int		   *lengths;		/* of values in binary; NULL: all are text */
+	int		   *formats;		/* 1: that value is in binary; NULL: none is */
 	int			nelements;		/* SPLIT: how many elements it got */
 	int		   *elements;		/* SPLIT: which ones, as array indexes from 0 */
 	ProxyConn  *conn;			/* NULL when it has none (any more) */
@@ -466,6 +476,10 @@ extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);
 
 /* call.c */
 extern Datum plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo);
+
+/* split.c */
+extern ProxySplit *plproxy_split_begin(ProxyCall *call, int *length);
+extern void plproxy_split_value(const ProxyArg *arg, const ProxySplit *array, ProxyTask *task, int param);
 
 /* execute.c */
 typedef enum

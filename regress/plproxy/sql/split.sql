@@ -56,4 +56,71 @@ create function lengths(i_a int4[]) returns setof int4 language plproxy as $$
 $$;
 select l from lengths((select array_agg(i) from generate_series(1, 10000) i)) l;
 
-drop function got(int4[]), got(int4[], text[], text), twice, lengths;
+
+-- whatever the type of the elements, they arrive as they are, null included, and
+-- what the session has set does not matter
+create function echoes(i_type text, i_elements text) returns setof text language plpgsql as $body$
+begin
+    perform everywhere(format('create function echo(i_i int4[], i_a %s) returns %s language sql as $$ select i_a $$',
+        i_type, i_type));
+    execute format('create function echo(i_i int4[], i_a %s) returns setof %s language plproxy as
+        $$ cluster ''four''; split i_i, i_a; run on i_i; $$', i_type, i_type);
+    return query execute format('select pg_typeof(e) || '' '' || e::text from echo(''{0,1,0,1}'', %L::%s) e', i_elements, i_type);
+    execute format('drop function echo(int4[], %s)', i_type);
+    perform everywhere(format('drop function echo(int4[], %s)', i_type));
+end;
+$body$;
+select count(*) from everywhere($$create domain small as int4 check (value < 10)$$);
+create domain small as int4 check (value < 10);
+select count(*) from everywhere($$create type mood as enum ('sad', 'ok')$$);
+create type mood as enum ('sad', 'ok');
+set datestyle = 'SQL, DMY';
+set bytea_output = 'escape';
+set extra_float_digits = 0;
+set timezone = 'UTC';
+select echoes(t, a) from (values
+    ('bool[]', '{t,f,null,t}'),
+    ('int2[]', '{-32768,0,null,32767}'),
+    ('int4[]', '{-2147483648,null,0,2147483647}'),
+    ('int8[]', '{-9223372036854775808,null,0,9223372036854775807}'),
+    ('oid[]', '{4294967295,0,1,null}'),
+    ('float4[]', '{NaN,-0,1e-30,0.1}'),
+    ('float8[]', '{Infinity,null,0.1,1e300}'),
+    ('date[]', '{2026-02-03,infinity,null,0001-01-01 BC}'),
+    ('time[]', '{24:00,null,00:00:00.000001,12:00}'),
+    ('timestamp[]', '{2026-02-03 04:05:06.789,-infinity,null,2000-01-01}'),
+    ('timestamptz[]', '{2026-02-03 04:05:06.789+00,infinity,null,2000-01-01 00:00+05}'),
+    ('timetz[]', '{04:05:06+01,null,null,12:00+00}'),
+    ('interval[]', '{1 mon 2 days,null,-1 s,1 y}'),
+    ('text[]', '{a,"",null,"NULL \"quoted\", {é};\\ x"}'),
+    ('varchar[]', '{a,null,"b,c"," "}'),
+    ('bpchar[]', '{"a ",null,b,""}'),
+    ('bytea[]', '{"\\x00ff","\\x",null,"\\x61"}'),
+    ('name[]', '{a,null,"b c",d}'),
+    ('numeric[]', '{1.50,null,NaN,1e10}'),
+    ('uuid[]', '{00000000-0000-0000-0000-000000000001,null,null,00000000-0000-0000-0000-000000000002}'),
+    ('box[]', '{(1,1),(0,0);(2,2),(0,0);null;(3,3),(0,0)}'),
+    ('int4range[]', '{"[1,3)",null,empty,"(,)"}'),
+    ('small[]', '{1,null,2,3}'),
+    ('mood[]', '{sad,null,ok,sad}'),
+    ('int2vector', '1 2 3 4'),
+    ('oidvector', '1 2 3 4')) v(t, a);
+reset datestyle;
+reset bytea_output;
+reset extra_float_digits;
+reset timezone;
+-- elements that lie in a table, some of them stored elsewhere
+create table kept (a text[]);
+alter table kept alter a set storage external;
+insert into kept values (array[repeat('x', 3000), 'y', null, repeat('z', 200000)]);
+create function kept(i_i int4[], i_a text[]) returns setof text language plproxy as $$
+    cluster 'four'; split all; run on i_i; select length(a) || left(a, 1) from unnest(i_a) a;
+$$;
+select kept('{0,1,2,3}', a) from kept;
+drop function kept;
+drop table kept;
+select count(*) from everywhere($$drop domain small; drop type mood$$);
+drop domain small;
+drop type mood;
+
+drop function got(int4[]), got(int4[], text[], text), twice, lengths, echoes;
