@@ -2,13 +2,16 @@
 #
 # Set before: EXTENSION, SQL_SOURCES (paths under pgq_sql/ or here, in the order
 # of installation). The base script EXTENSION--VERSION.sql is joined from them
-# until its version is released; from then on it stands here, frozen.
+# until its version is released; from then on it stands here, frozen. Optional:
+# UPDATES_FROM, older versions of others whose members these replace, and
+# UPDATE_SOURCES, of which the update scripts from them are joined likewise.
 
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
-DATA_built := $(EXTENSION)--$(EXTVERSION).sql
-DATA := $(wildcard $(EXTENSION)--*--*.sql)
+UPDATES := $(UPDATES_FROM:%=$(EXTENSION)--%--$(EXTVERSION).sql)
+DATA_built := $(EXTENSION)--$(EXTVERSION).sql $(UPDATES)
+DATA := $(filter-out $(UPDATES),$(wildcard $(EXTENSION)--*--*.sql))
 NO_INSTALLCHECK = 1
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -16,4 +19,8 @@ include $(PGXS)
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_SOURCES) $(EXTENSION).control Makefile $(TOP)/pgxs/concat
 	$(TOP)/pgxs/concat $(EXTENSION) $(EXTVERSION) $(SQL_SOURCES) > $@.tmp
+	mv $@.tmp $@
+
+$(UPDATES): $(EXTENSION)--%--$(EXTVERSION).sql: $(UPDATE_SOURCES) $(EXTENSION).control Makefile $(TOP)/pgxs/concat
+	$(TOP)/pgxs/concat $(EXTENSION) $*--$(EXTVERSION) $(UPDATE_SOURCES) > $@.tmp
 	mv $@.tmp $@
