@@ -347,7 +347,7 @@ plproxy_connections(PG_FUNCTION_ARGS)
 			values[7] = CStringGetTextDatum(connection_state(conn));
 			values[8] = TimestampTzGetDatum(conn->since);
 			values[9] = TimestampTzGetDatum(conn->connected_at);
-			values[10] = Int32GetDatum(0);
+			values[10] = Int32GetDatum(conn->nprepared);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
@@ -484,6 +484,7 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	}
 	PG_END_TRY();
 
+	dlist_init(&conn->prepared);
 	conn->pool = pool;
 	conn->state = CONN_CONNECTING;
 	conn->poll = PGRES_POLLING_WRITING;
@@ -720,6 +721,7 @@ connection_close(ProxyConn *conn)
 		FreeWaitEventSet(conn->wait_set);
 		plproxy_kept_wait_sets--;
 	}
+	plproxy_prepared_forget(conn);
 	PQfinish(conn->pg);
 	ReleaseExternalFD();
 	dlist_delete(&conn->node);

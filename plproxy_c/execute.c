@@ -210,6 +210,7 @@ task_ask(ProxyTask *task)
 	task->step = 0;
 	task->answered = false;
 	plproxy_connection_settings(task);
+	plproxy_prepared_steps(task);
 	plproxy_execute_step(task, STEP_QUERY, NULL);
 
 	task->pipeline = task->nsteps > 1;
@@ -263,7 +264,16 @@ task_send(ProxyTask *task, const ProxyStep *step)
 
 	switch (step->kind)
 	{
+		case STEP_PREPARE:
+			return PQsendPrepare(pg, query->name, query->sql, 0, NULL);
+#ifdef LIBPQ_HAS_CLOSE_PREPARED
+		case STEP_CLOSE:
+			return PQsendClosePrepared(pg, step->sql);
+#endif
 		case STEP_QUERY:
+			if (task->prepared)
+				return PQsendQueryPrepared(pg, query->name, query->nparams, task->values,
+										   task->lengths, task->formats, 0);
 			return PQsendQueryParams(pg, query->sql, query->nparams, NULL, task->values,
 									 task->lengths, task->formats, 0);
 		case STEP_SYNC:
@@ -283,7 +293,9 @@ task_await(ProxyTask *task)
 	PGconn	   *pg = task->conn->pg;
 	bool		ok;
 
-	if (task->steps[task->step].kind != STEP_QUERY)
+	/* behind an error in a pipeline there will be none */
+	if (task->steps[task->step].kind != STEP_QUERY ||
+		PQpipelineStatus(pg) == PQ_PIPELINE_ABORTED)
 		return;
 #ifdef LIBPQ_HAS_CHUNK_MODE
 	ok = task->call->func->returns_set
@@ -400,6 +412,8 @@ task_take(ProxyTask *task)
 		case PGRES_COMMAND_OK:
 			if (kind == STEP_QUERY)
 				task_fail(task, FAIL_ANSWER, PQresStatus(status));
+			else if (kind == STEP_PREPARE)
+				plproxy_prepared_done(task);
 			break;
 		case PGRES_PIPELINE_SYNC:
 		case PGRES_PIPELINE_ABORTED:
@@ -407,7 +421,9 @@ task_take(ProxyTask *task)
 		case PGRES_FATAL_ERROR:
 			task->answered = true;
 			/* when a connection breaks, libpq makes a result without fields */
-			if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE))
+			if (plproxy_prepared_heal(task))
+				task->again = true;
+			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE))
 				task_fail(task, FAIL_REMOTE, NULL);
 			else
 				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
@@ -444,6 +460,12 @@ task_finish(ProxyTask *task)
 	if (task->pipeline && !PQexitPipelineMode(task->conn->pg))
 		elog(ERROR, "could not exit pipeline mode: %s", PQerrorMessage(task->conn->pg));
 	task->conn->state = CONN_IDLE;
+	if (task->again)
+	{
+		task->again = false;
+		task_ask(task);
+		return;
+	}
 	task->done = true;
 	task->call->pending--;
 	plproxy_stat_task(task, OUTCOME_DONE);
@@ -742,8 +764,11 @@ abort_drain(ProxyTask *task, bool broken)
 	{
 		PGresult   *result = PQgetResult(conn->pg);
 		ExecStatusType status = PQresultStatus(result);
-		bool		ended = task_step(task, result);
+		bool		ended;
 
+		if (status == PGRES_COMMAND_OK && task->steps[task->step].kind == STEP_PREPARE)
+			plproxy_prepared_done(task);
+		ended = task_step(task, result);
 		PQclear(result);
 		if (status == PGRES_FATAL_ERROR)
 			task->answered = true;

@@ -57,15 +57,19 @@ typedef struct ProxyArg
 	ProxyType	element;		/* valid when split */
 } ProxyArg;
 
+/* "plproxy_", 128 bits in hexadecimal, and the end of the string */
+#define PREPARED_NAME_LEN 41
+
 /*
  * SQL text with argument references. A remote query is sent to partitions; a
- * local one is a fragment that local.c runs, and what follows "params" is its.
+ * local one is a fragment that local.c runs, and what follows "name" is its.
  */
 typedef struct ProxyQuery
 {
 	char	   *sql;
 	int			nparams;
 	int		   *params;			/* argument behind each $n, from 0 */
+	char		name[PREPARED_NAME_LEN];	/* remote: when prepared, or empty */
 	Oid		   *types;			/* of the parameters, known when prepared */
 	bool		fresh;			/* runs on a snapshot of its own */
 	SPIPlanPtr	plan;			/* NULL before the first run */
@@ -263,6 +267,10 @@ typedef struct ProxyConn
 	int			wait_pos;		/* of the socket in it */
 	uint32		wait_events;	/* what it waits for there */
 
+	dlist_head	prepared;		/* statements, latest used first */
+	int			nprepared;
+	int			nlost;			/* how often some turned out to be gone */
+
 	struct ProxyNotice *notices;	/* malloced, oldest first */
 } ProxyConn;
 
@@ -271,6 +279,8 @@ typedef enum
 {
 	STEP_SETTING,				/* makes the session's settings ours */
 	STEP_BEGIN,					/* begins a transaction or subtransaction */
+	STEP_CLOSE,					/* closes a prepared statement */
+	STEP_PREPARE,				/* prepares the call's query */
 	STEP_QUERY,					/* the call's query */
 	STEP_END,					/* ends the transaction */
 	STEP_SYNC					/* no statement: an error skips to here */
@@ -279,7 +289,7 @@ typedef enum
 typedef struct ProxyStep
 {
 	ProxyStepKind kind;
-	const char *sql;			/* NULL for STEP_QUERY and STEP_SYNC */
+	const char *sql;			/* NULL for STEP_PREPARE, _QUERY and _SYNC */
 } ProxyStep;
 
 /* In which way a task can fail. */
@@ -323,6 +333,11 @@ typedef struct ProxyTask
 	int			maxsteps;
 	int			step;			/* the one whose answer is awaited */
 	bool		pipeline;		/* more than one step: ends with STEP_SYNC */
+	bool		prepared;		/* the query runs as a prepared statement */
+	bool		in_transaction; /* one that is open before or afterwards */
+	bool		again;			/* the query is sent again at the end */
+	bool		outdated;		/* prepare it anew for that */
+	int			nhealed;		/* how often it was sent again */
 	bool		answered;		/* nothing is left that could take long */
 	bool		done;
 	bool		failed;			/* the error thrown is about its partition */
@@ -493,6 +508,12 @@ extern void plproxy_execute(ProxyCall *call);
 extern void plproxy_execute_abort(ProxyCall *call);
 extern uint32 plproxy_wait_event(ProxyWait wait);
 extern void plproxy_execute_step(ProxyTask *task, ProxyStepKind kind, const char *sql);
+
+/* prepared.c */
+extern void plproxy_prepared_steps(ProxyTask *task);
+extern void plproxy_prepared_done(ProxyTask *task);
+extern bool plproxy_prepared_heal(ProxyTask *task);
+extern void plproxy_prepared_forget(ProxyConn *conn);
 
 /* result.c */
 extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
