@@ -99,15 +99,15 @@ select run_one('create function things() returns setof thing language sql as ''s
 select * from all_things();
 
 -- an argument's type is dropped there and made anew
-select run_one('create type mood as enum (''good'', ''bad'')');
-select run_one('create function mood_of(i_mood mood) returns text language sql as ''select i_mood::text''');
-create type mood as enum ('good', 'bad');
-create function mood_of(i_mood mood) returns text language plproxy as $$ cluster 'one'; $$;
-select mood_of('good');
-select run_one('drop type mood cascade');
-select run_one('create type mood as enum (''good'', ''bad'', ''none'')');
-select run_one('create function mood_of(i_mood mood) returns text language sql as ''select ''''very '''' || i_mood''');
-select mood_of('good');
+select run_one('create type weather as enum (''good'', ''bad'')');
+select run_one('create function weather_of(i_weather weather) returns text language sql as ''select i_weather::text''');
+create type weather as enum ('good', 'bad');
+create function weather_of(i_weather weather) returns text language plproxy as $$ cluster 'one'; $$;
+select weather_of('good');
+select run_one('drop type weather cascade');
+select run_one('create type weather as enum (''good'', ''bad'', ''none'')');
+select run_one('create function weather_of(i_weather weather) returns text language sql as ''select ''''very '''' || i_weather''');
+select weather_of('good');
 
 -- an error of the function itself is not taken for one of the statement: it has
 -- run once only, although its words are chosen to deceive
