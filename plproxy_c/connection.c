@@ -256,6 +256,7 @@ void
 plproxy_connection_settings(ProxyTask *task)
 {
 	PGconn	   *pg = task->conn->pg;
+	int			timeout = task->call->cluster->config.statement_timeout;
 	const char *encoding = PQparameterStatus(pg, "client_encoding");
 	const char *datestyle = PQparameterStatus(pg, "DateStyle");
 	const char *intervalstyle = PQparameterStatus(pg, "IntervalStyle");
@@ -267,6 +268,15 @@ plproxy_connection_settings(ProxyTask *task)
 		plproxy_execute_step(task, STEP_SETTING, "set datestyle = 'ISO'");
 	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
 		plproxy_execute_step(task, STEP_SETTING, "set intervalstyle = 'postgres'");
+
+	/*
+	 * For this transaction only: behind a pooler the server's session is not
+	 * ours, and what we left in it would meet somebody else's statements.
+	 */
+	if (timeout)
+		plproxy_execute_step(task, STEP_SETTING,
+							 psprintf("select pg_catalog.set_config('statement_timeout', '%d', true)",
+									  timeout));
 }
 
 /* Report the notices that came in, or drop them. */

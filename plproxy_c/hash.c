@@ -28,11 +28,11 @@
 /* Bytes that the four lanes take in one turn. */
 #define STRIPE 32
 
-static uint64 hash_compute(const uint8 *data, size_t length);
-static uint64 hash_tail(uint64 hash, const uint8 *data, size_t length);
+static uint64 hash_compute(const uint8 * data, size_t length);
+static uint64 hash_tail(uint64 hash, const uint8 * data, size_t length);
 static uint64 lane_add(uint64 lane, uint64 input);
 static uint64 lane_merge(uint64 hash, uint64 lane);
-static uint64 read_bytes(const uint8 *data, int n);
+static uint64 read_bytes(const uint8 * data, int n);
 static uint64 rotate(uint64 value, int bits);
 
 PG_FUNCTION_INFO_V1(plproxy_hash_text);
@@ -79,7 +79,7 @@ plproxy_hash_uuid(PG_FUNCTION_ARGS)
 }
 
 static uint64
-hash_compute(const uint8 *data, size_t length)
+hash_compute(const uint8 * data, size_t length)
 {
 	size_t		rest = length;
 	uint64		hash = PRIME5;
@@ -102,7 +102,7 @@ hash_compute(const uint8 *data, size_t length)
 
 /* Add the bytes that do not fill a stripe, and spread all over all bits. */
 static uint64
-hash_tail(uint64 hash, const uint8 *data, size_t length)
+hash_tail(uint64 hash, const uint8 * data, size_t length)
 {
 	for (; length >= 8; length -= 8, data += 8)
 		hash = rotate(hash ^ lane_add(0, read_bytes(data, 8)), 27) * PRIME1 + PRIME4;
@@ -134,7 +134,7 @@ lane_merge(uint64 hash, uint64 lane)
 
 /* The lowest byte comes first, whatever the machine prefers. */
 static uint64
-read_bytes(const uint8 *data, int n)
+read_bytes(const uint8 * data, int n)
 {
 	uint64		value = 0;
 
