@@ -15,7 +15,7 @@ SUITES := $(patsubst %/Makefile,%,$(wildcard regress/*/Makefile))
 LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check all server workers install install-server install-workers installcheck matrix \
+.PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz \
 	bench lint fmt fresh dist clean
 
 help: ## print this
@@ -53,6 +53,10 @@ installcheck: ## run the regression suites on the server that PGHOST and PGPORT 
 matrix: ## build and test the extensions on PostgreSQL 17 and 18
 	@scripts/deps matrix
 	@scripts/matrix
+
+fuzz: ## let a fuzzer write function bodies for the plproxy parser (FUZZ_TIME=60)
+	@scripts/deps fuzz
+	@$(MAKE) -s -C plproxy_c fuzz
 
 bench: ## measure ours beside the old tools (DRIVER=pgq, QUICK=1)
 	@scripts/deps bench
