@@ -217,7 +217,7 @@ call_choose_element(ProxyCall *call, ProxyLocal *hash, const Datum *args, const 
 				call_choose_partition(call, i, element);
 			break;
 		case RUN_ANY:
-			call_choose_partition(call, pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1), element);
+			call_choose_partition(call, plproxy_failover_any(call), element);
 			break;
 		case RUN_NUMBER:
 			if (func->run_number >= n)

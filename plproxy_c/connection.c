@@ -69,6 +69,7 @@ static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
 static PGconn *connection_start(ProxyTask *task, ProxyConn *conn);
 static PQconninfoOption *connection_options(ProxyTask *task);
+static bool option_override(const ProxyHost *host, const char *keyword, const char **value);
 static const char *option_lookup(const PQconninfoOption *options, const char *keyword);
 static void connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
 							 const char *user, const char *password);
@@ -509,6 +510,20 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	return conn;
 }
 
+/* Begin again to open the task's connection, now to the next of its hosts. */
+void
+plproxy_connection_restart(ProxyTask *task)
+{
+	ProxyConn  *conn = task->conn;
+
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->pg = connection_start(task, conn);
+	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
+	conn->connected_at = GetCurrentTimestamp();
+	conn->poll = PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
+}
+
 /*
  * Start libpq on the connect string and what we add: the login unless the string
  * names a user, our encoding, and what the cluster sets.
@@ -522,6 +537,7 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 	const char *user = option_lookup(options, "user");
 	const char *password = option_lookup(options, "password");
 	const char *connect_timeout = option_lookup(options, "connect_timeout");
+	const ProxyHost *host = NULL;
 	PGconn	   *pg;
 	const char **names;
 	const char **values;
@@ -534,6 +550,18 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 	if (password == NULL)
 		password = login->password;
 	connection_trust(task, conn, options, user, password);
+	if (task->hosts == NULL)
+	{
+		const char *balance = option_lookup(options, "load_balance_hosts");
+
+		task->hosts = plproxy_failover_hosts(task, option_lookup(options, "host"),
+											 option_lookup(options, "hostaddr"),
+											 option_lookup(options, "port"),
+											 option_lookup(options, "target_session_attrs"),
+											 balance && strcmp(balance, "random") == 0);
+	}
+	if (task->hosts)
+		host = &task->hosts->list[task->hosts->current];
 	conn->connect_timeout = connect_timeout
 		? Min(Max(atoi(connect_timeout), 0), INT_MAX / 1000) * 1000
 		: 0;
@@ -545,7 +573,9 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 	n = 0;
 	for (PQconninfoOption *option = options; option->keyword; option++)
 	{
-		if (option->val == NULL)
+		const char *value = option->val;
+
+		if ((host && !option_override(host, option->keyword, &value)) || value == NULL)
 			continue;
 		if (strncmp(option->keyword, "keepalives", 10) == 0)
 			has_keepalive = true;
@@ -553,7 +583,7 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 			strcmp(option->keyword, "user") == 0 || strcmp(option->keyword, "password") == 0)
 			continue;
 		names[n] = option->keyword;
-		values[n++] = option->val;
+		values[n++] = value;
 	}
 	names[n] = "user";
 	values[n++] = user ? user : login->user;
@@ -584,6 +614,24 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 	if (pg == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return pg;
+}
+
+/*
+ * Of a connect string with several hosts, one is meant. Returns false if it has no
+ * such option.
+ */
+static bool
+option_override(const ProxyHost *host, const char *keyword, const char **value)
+{
+	if (strcmp(keyword, "host") == 0)
+		*value = host->host;
+	else if (strcmp(keyword, "hostaddr") == 0)
+		*value = host->hostaddr;
+	else if (strcmp(keyword, "port") == 0)
+		*value = host->port;
+	else if (strcmp(keyword, "target_session_attrs") == 0)
+		*value = host->attrs;
+	return *value != NULL;
 }
 
 /* What the task's connect string says; PQconninfoFree ends that. */

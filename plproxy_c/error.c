@@ -13,6 +13,7 @@
 
 static char *partition_address(const ProxyTask *task);
 static char *partition_name(const ProxyTask *task);
+static char *failure_detail(const ProxyTask *task, const char *message);
 static int	result_sqlstate(const PGresult *result);
 static int	error_field(const PGresult *result, int field);
 
@@ -59,46 +60,68 @@ plproxy_error_waiting(void *arg)
 		errcontext("waiting for %s", partition_address(first));
 }
 
-/* Throw the error that a partition returned. The result is cleared later. */
+/*
+ * Throw that the task has failed, or with "skip" warn that the call goes on
+ * without it. "message" says more about it, but for FAIL_REMOTE task->result does.
+ */
 void
-plproxy_error_remote(ProxyTask *task, PGresult *result)
+plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip)
 {
-	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-	const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+	ProxyCall  *call = task->call;
+	PGresult   *result = failure == FAIL_REMOTE ? task->result : NULL;
+	int			sqlstate = ERRCODE_CONNECTION_FAILURE;
+	const char *name = skip ? "it" : partition_name(task);
+	const char *said = NULL;
+	const char *detail = NULL;
+	const char *hint = NULL;
+	const char *context = NULL;
 
-	/* when a connection breaks, libpq makes a result without fields */
-	if (message == NULL)
-		plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(task->conn->pg));
+	switch (failure)
+	{
+		case FAIL_CONNECT:
+			sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			if (call->tried)
+				name = psprintf("any partition of cluster \"%s\"", call->cluster->name);
+			said = psprintf("could not connect to %s", name);
+			detail = failure_detail(task, message);
+			break;
+		case FAIL_LOST:
+			said = psprintf("lost the connection to %s", name);
+			detail = failure_detail(task, message);
+			break;
+		case FAIL_REMOTE:
+			sqlstate = result_sqlstate(result);
+			said = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+			detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+			hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+			context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+			break;
+		case FAIL_ANSWER:
+			sqlstate = ERRCODE_PROTOCOL_VIOLATION;
+			said = psprintf("partition %d answered with %s instead of rows", task->partition, message);
+			break;
+		case FAIL_TIMEOUT:
+			sqlstate = ERRCODE_QUERY_CANCELED;
+			said = "canceling remote query due to query_timeout";
+			detail = psprintf("Partition %d has not answered within %d ms.",
+							  task->partition, call->cluster->config.query_timeout);
+			break;
+	}
+	if (skip)
+		said = psprintf("%s is left out: %s", partition_name(task), said);
 
-	ereport(ERROR,
-			(errcode(result_sqlstate(result)),
-			 errmsg_internal("%s", message),
+	ereport(skip ? WARNING : ERROR,
+			(errcode(sqlstate),
+			 errmsg_internal("%s", said),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0,
 			 context ? errcontext("%s", context) : 0,
-			 plproxy_error_partition(task),
+			 skip ? plproxy_error_context(task) : plproxy_error_partition(task),
 			 error_field(result, PG_DIAG_SCHEMA_NAME),
 			 error_field(result, PG_DIAG_TABLE_NAME),
 			 error_field(result, PG_DIAG_COLUMN_NAME),
 			 error_field(result, PG_DIAG_DATATYPE_NAME),
 			 error_field(result, PG_DIAG_CONSTRAINT_NAME)));
-}
-
-/* Throw that a connection could not be made, or broke. */
-void
-plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message)
-{
-	char	   *detail = message && *message ? pchomp(message) : NULL;
-
-	ereport(ERROR,
-			(errcode(sqlstate),
-			 sqlstate == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
-			 ? errmsg("could not connect to %s", partition_name(task))
-			 : errmsg("lost the connection to %s", partition_name(task)),
-			 detail ? errdetail_internal("%s", detail) : 0,
-			 plproxy_error_partition(task)));
 }
 
 /* Among the fields of an error: which partition it is about, and so has failed. */
@@ -152,6 +175,18 @@ result_sqlstate(const PGresult *result)
 	if (state == NULL || strlen(state) != 5)
 		return ERRCODE_CONNECTION_FAILURE;
 	return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+}
+
+/* What was said about this failure, and before it by other hosts and partitions. */
+static char *
+failure_detail(const ProxyTask *task, const char *message)
+{
+	char	   *said = message && *message ? pchomp(message) : NULL;
+
+	/* the last one of several partitions is among the earlier ones */
+	if (task->earlier == NULL || task->call->tried)
+		return task->earlier ? task->earlier : said;
+	return said ? psprintf("%s\n%s", task->earlier, said) : task->earlier;
 }
 
 static int

@@ -46,6 +46,7 @@
 #define WAIT_EVENTS 16
 
 static void task_begin(ProxyTask *task);
+static void task_connecting(ProxyTask *task);
 static void task_ask(ProxyTask *task);
 static bool task_send(ProxyTask *task, const ProxyStep *step);
 static void task_await(ProxyTask *task);
@@ -56,6 +57,7 @@ static void task_take(ProxyTask *task);
 static bool task_step(ProxyTask *task, const PGresult *result);
 static void task_finish(ProxyTask *task);
 static void task_fail(ProxyTask *task, ProxyFailure failure, const char *message);
+static bool task_skip(ProxyTask *task, ProxyFailure failure, const char *message);
 static bool task_is_pending(const ProxyTask *task);
 static uint32 task_wanted(const ProxyTask *task);
 static void call_turn(ProxyCall *call);
@@ -66,6 +68,7 @@ static WaitEventSet *conn_wait_set(ProxyTask *task);
 static WaitEventSet *wait_set_begin(int nsockets);
 static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
+static void call_drain(ProxyCall *call);
 static void call_finish(ProxyCall *call);
 static void abort_cancel(ProxyCall *call);
 static int	abort_pending(ProxyCall *call);
@@ -78,7 +81,8 @@ static bool abort_drain(ProxyTask *task, bool broken);
 void
 plproxy_execute(ProxyCall *call)
 {
-	int			query_timeout = call->cluster->config.query_timeout;
+	const ProxyConfig *config = &call->cluster->config;
+	int			query_timeout = config->query_timeout;
 	ErrorContextCallback callback;
 
 	callback.callback = plproxy_error_waiting;
@@ -87,6 +91,9 @@ plproxy_execute(ProxyCall *call)
 	error_context_stack = &callback;
 	plproxy_stat_begin(call);
 
+	call->skipping = config->skip_failed && call->func->run == RUN_ALL && call->func->returns_set;
+	call->retractable = call->skipping ||
+		(config->failover && config->read_only && call->func->run == RUN_ANY);
 	call->pending = call->ntasks;
 	if (query_timeout)
 		call->query_by = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), query_timeout);
@@ -96,6 +103,8 @@ plproxy_execute(ProxyCall *call)
 		task_begin(&call->tasks[i]);
 	while (call->pending > 0)
 		call_turn(call);
+	if (call->skipping)
+		call_drain(call);
 	call_finish(call);
 	error_context_stack = callback.previous;
 }
@@ -107,11 +116,6 @@ plproxy_execute(ProxyCall *call)
 void
 plproxy_execute_abort(ProxyCall *call)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz give_up = TimestampTzPlusMilliseconds(now, DRAIN_MS);
-	long		patience = RECANCEL_MS;
-	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
-
 	for (int i = 0; i < call->ntasks; i++)
 	{
 		ProxyTask  *task = &call->tasks[i];
@@ -121,6 +125,26 @@ plproxy_execute_abort(ProxyCall *call)
 		else if (task->conn)
 			plproxy_stat_task(task, OUTCOME_CANCELED);
 	}
+	call_drain(call);
+	call_finish(call);
+	plproxy_result_abort(call);
+}
+
+/*
+ * Make the connections that still run idle, or find out that they cannot be used
+ * again.
+ */
+static void
+call_drain(ProxyCall *call)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz give_up = TimestampTzPlusMilliseconds(now, DRAIN_MS);
+	long		patience = RECANCEL_MS;
+	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
+
+	/* what query_timeout has made us skip still runs */
+	for (int i = 0; i < call->ntasks; i++)
+		call->tasks[i].done &= !call->tasks[i].skipped;
 	call->wait_stale = true;
 	abort_cancel(call);
 	call->pending = abort_pending(call);
@@ -156,8 +180,6 @@ plproxy_execute_abort(ProxyCall *call)
 				call->pending--;
 		}
 	}
-	call_finish(call);
-	plproxy_result_abort(call);
 }
 
 /* The name of a wait in pg_stat_activity. */
@@ -175,14 +197,19 @@ plproxy_wait_event(ProxyWait wait)
 static void
 task_begin(ProxyTask *task)
 {
-	ProxyConn  *conn = plproxy_connection_acquire(task);
+	if (plproxy_connection_acquire(task)->state == CONN_CONNECTING)
+		task_connecting(task);
+	else
+		task_ask(task);
+}
+
+/* Connecting has begun, or failed to. */
+static void
+task_connecting(ProxyTask *task)
+{
+	ProxyConn  *conn = task->conn;
 	int			timeout;
 
-	if (conn->state != CONN_CONNECTING)
-	{
-		task_ask(task);
-		return;
-	}
 	if (conn->poll == PGRES_POLLING_FAILED)
 	{
 		task_fail(task, FAIL_CONNECT, PQerrorMessage(conn->pg));
@@ -193,8 +220,7 @@ task_begin(ProxyTask *task)
 	timeout = conn->connect_timeout;
 	if (timeout == 0)
 		timeout = task->call->cluster->config.connect_timeout;
-	if (timeout)
-		task->connect_by = TimestampTzPlusMilliseconds(conn->connected_at, timeout);
+	task->connect_by = timeout ? TimestampTzPlusMilliseconds(conn->connected_at, timeout) : 0;
 }
 
 /*
@@ -386,7 +412,7 @@ task_read(ProxyTask *task, bool broken)
 		PQclear(task->result);
 		task->result = NULL;
 	}
-	if (conn->notices && task->conn == conn)
+	if (task->conn == conn && conn->notices)
 		plproxy_connection_notices(conn, true);
 }
 
@@ -421,7 +447,7 @@ task_take(ProxyTask *task)
 		case PGRES_FATAL_ERROR:
 			task->answered = true;
 			/* when a connection breaks, libpq makes a result without fields */
-			if (plproxy_prepared_heal(task))
+			if (!task->skipped && plproxy_prepared_heal(task))
 				task->again = true;
 			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE))
 				task_fail(task, FAIL_REMOTE, NULL);
@@ -479,41 +505,55 @@ task_finish(ProxyTask *task)
 static void
 task_fail(ProxyTask *task, ProxyFailure failure, const char *message)
 {
-	switch (failure)
+	if (failure == FAIL_CONNECT && plproxy_failover_host(task, message))
+		task_connecting(task);
+	else if (plproxy_failover_partition(task, failure, message))
+		task_begin(task);
+	else if (!task_skip(task, failure, message))
+		plproxy_error_task(task, failure, message, false);
+}
+
+/*
+ * Go on without the task, if that is wanted and another is left to answer. After
+ * an error of its own the partition has something more to say, and its
+ * connection stays good.
+ */
+static bool
+task_skip(ProxyTask *task, ProxyFailure failure, const char *message)
+{
+	ProxyCall  *call = task->call;
+	int			left = 0;
+
+	if (!call->skipping || failure == FAIL_ANSWER)
+		return false;
+	if (!task->skipped)
 	{
-		case FAIL_CONNECT:
-			plproxy_error_connection(task, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-									 message);
-			break;
-		case FAIL_LOST:
-			plproxy_error_connection(task, ERRCODE_CONNECTION_FAILURE, message);
-			break;
-		case FAIL_REMOTE:
-			plproxy_error_remote(task, task->result);
-			break;
-		case FAIL_ANSWER:
-			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
-					 errmsg("partition %d answered with %s instead of rows",
-							task->partition, message),
-					 plproxy_error_partition(task)));
-			break;
-		case FAIL_TIMEOUT:
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling remote query due to query_timeout"),
-					 errdetail("Partition %d has not answered within %d ms.",
-							   task->partition, task->call->cluster->config.query_timeout),
-					 plproxy_error_partition(task)));
-			break;
+		for (int i = 0; i < call->ntasks; i++)
+			left += !call->tasks[i].skipped;
+		if (left == 1)
+			return false;
+		plproxy_error_task(task, failure, message, true);
+		task->skipped = true;
+		plproxy_stat_task(task, OUTCOME_FAILED);
+		plproxy_result_restart(task);
 	}
+
+	if (failure == FAIL_REMOTE)
+		return true;
+	if (failure != FAIL_TIMEOUT || task->conn->state == CONN_CONNECTING)
+		task->conn->state = CONN_BROKEN;
+	task->done = true;
+	call->pending--;
+	call->wait_stale = true;
+	plproxy_result_done(task);
+	return true;
 }
 
 static bool
 task_is_pending(const ProxyTask *task)
 {
-	return task->conn && (task->conn->state == CONN_CONNECTING ||
-						  task->conn->state == CONN_RUNNING);
+	return task->conn && !task->done && (task->conn->state == CONN_CONNECTING ||
+										 task->conn->state == CONN_RUNNING);
 }
 
 /* What the task's socket should be waited for. */
@@ -661,7 +701,7 @@ call_deadline(const ProxyCall *call)
 	{
 		const ProxyTask *task = &call->tasks[i];
 
-		if (task->conn->state == CONN_CONNECTING && task->connect_by &&
+		if (task_is_pending(task) && task->conn->state == CONN_CONNECTING && task->connect_by &&
 			(deadline == 0 || task->connect_by < deadline))
 			deadline = task->connect_by;
 	}
@@ -680,7 +720,7 @@ call_check_deadlines(ProxyCall *call)
 		if (!task_is_pending(task))
 			continue;
 		if (task->conn->state == CONN_CONNECTING && task->connect_by && task->connect_by <= now)
-			task_fail(task, FAIL_CONNECT, "connect_timeout has passed");
+			task_fail(task, FAIL_CONNECT, plproxy_failover_silent(task));
 		else if (call->query_by && call->query_by <= now)
 			task_fail(task, FAIL_TIMEOUT, NULL);
 	}
@@ -722,7 +762,8 @@ abort_cancel(ProxyCall *call)
 		else if (!task->answered)
 			conns[n++] = conn;
 	}
-	plproxy_cancel(conns, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_MS));
+	if (n > 0)
+		plproxy_cancel(conns, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_MS));
 	for (int i = 0; i < n; i++)
 	{
 		/* it will not be used again, so its answer does not matter */

@@ -312,6 +312,24 @@ typedef struct ProxySplit
 	char		align;
 } ProxySplit;
 
+/* One host of a connect string that names several. */
+typedef struct ProxyHost
+{
+	char	   *host;			/* NULL if not given; so the others */
+	char	   *hostaddr;
+	char	   *port;
+	const char *attrs;			/* target_session_attrs */
+	bool		taken;			/* while the order is being made */
+} ProxyHost;
+
+/* What to try one after the other to connect one task. */
+typedef struct ProxyHosts
+{
+	int			n;
+	int			current;
+	ProxyHost	list[FLEXIBLE_ARRAY_MEMBER];
+} ProxyHosts;
+
 /* One partition's part in a call. */
 typedef struct ProxyTask
 {
@@ -326,6 +344,9 @@ typedef struct ProxyTask
 	int			wait_pos;		/* in the call's wait_set, valid while pending */
 	uint32		wait_events;	/* what that waits for */
 	TimestampTz connect_by;		/* 0: no limit */
+	ProxyHosts *hosts;			/* NULL: libpq knows where to connect */
+	char	   *earlier;		/* what other hosts and partitions said, or
+								 * NULL */
 
 	/* the conversation: what was sent, and how much of it is answered */
 	ProxyStep  *steps;
@@ -342,6 +363,7 @@ typedef struct ProxyTask
 	bool		done;
 	bool		failed;			/* the error thrown is about its partition */
 	bool		counted;		/* for plproxy_stat_calls */
+	bool		skipped;		/* it failed, and the call goes on without it */
 
 	/* the answer */
 	PGresult   *result;			/* being looked at; ours to clear */
@@ -368,6 +390,8 @@ typedef struct ProxyCall
 	int		   *task_of;		/* partition -> index in "tasks", or -1 */
 	int			pending;		/* tasks not done */
 	TimestampTz query_by;		/* 0: no limit */
+	bool		skipping;		/* partitions that fail are left out */
+	bool	   *tried;			/* partitions that were down; NULL: none was */
 	bool		named;			/* the error just made names its partition */
 	bool		tracked;		/* "started" is valid, tasks will be counted */
 	instr_time	started;
@@ -377,6 +401,8 @@ typedef struct ProxyCall
 	/* result.c: where rows go */
 	Tuplestorestate *store;		/* a set, as the executor gets it */
 	int			turn;			/* the task whose rows go straight there */
+	bool		retractable;	/* none may, for a task can still drop its
+								 * rows */
 	PGresult   *row;			/* no set: the first row; ours to clear */
 	struct ProxyTask *row_task; /* whose row that is */
 	Datum	   *values;			/* room for a row */
@@ -477,6 +503,7 @@ extern PGDLLEXPORT Datum plproxy_hash_uuid(PG_FUNCTION_ARGS);
 extern int	plproxy_kept_wait_sets; /* connections that have a wait_set */
 
 extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
+extern void plproxy_connection_restart(ProxyTask *task);
 extern void plproxy_connection_check(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
@@ -488,6 +515,14 @@ extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
 
 /* cancel.c */
 extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);
+
+/* failover.c */
+extern ProxyHosts *plproxy_failover_hosts(ProxyTask *task, const char *host, const char *hostaddr,
+										  const char *port, const char *attrs, bool random);
+extern bool plproxy_failover_host(ProxyTask *task, const char *message);
+extern const char *plproxy_failover_silent(ProxyTask *task);
+extern int	plproxy_failover_any(ProxyCall *call);
+extern bool plproxy_failover_partition(ProxyTask *task, ProxyFailure failure, const char *message);
 
 /* call.c */
 extern Datum plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo);
@@ -520,6 +555,7 @@ extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fc
 extern void plproxy_result_begin(ProxyCall *call);
 extern void plproxy_result_rows(ProxyTask *task);
 extern void plproxy_result_done(ProxyTask *task);
+extern void plproxy_result_restart(ProxyTask *task);
 extern Datum plproxy_result_return(ProxyCall *call);
 extern void plproxy_result_abort(ProxyCall *call);
 
@@ -540,8 +576,7 @@ extern PGDLLEXPORT Datum plproxy_stat_reset(PG_FUNCTION_ARGS);
 /* error.c */
 extern void plproxy_error_function(void *func);
 extern void plproxy_error_waiting(void *call);
-pg_noreturn extern void plproxy_error_remote(ProxyTask *task, PGresult *result);
-pg_noreturn extern void plproxy_error_connection(ProxyTask *task, int sqlstate, const char *message);
+extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);
 extern int	plproxy_error_partition(ProxyTask *task);
 extern int	plproxy_error_context(ProxyTask *task);
 

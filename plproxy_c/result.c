@@ -169,8 +169,28 @@ plproxy_result_done(ProxyTask *task)
 		result_append(&call->tasks[call->turn]);
 		call->turn++;
 	}
-	if (call->turn < call->ntasks)
+	if (call->turn < call->ntasks && !call->retractable)
 		result_append(&call->tasks[call->turn]);
+}
+
+/* The task has failed, and drops what it has answered so far. */
+void
+plproxy_result_restart(ProxyTask *task)
+{
+	ProxyCall  *call = task->call;
+
+	if (task->store)
+		tuplestore_end(task->store);
+	task->store = NULL;
+	if (call->row_task == task)
+	{
+		PQclear(call->row);
+		call->row = NULL;
+		call->row_task = NULL;
+	}
+	task->fields = NULL;
+	task->rows = 0;
+	task->bytes = 0;
 }
 
 /*
@@ -243,7 +263,7 @@ result_store(ProxyTask *task)
 
 	if (nrows == 0)
 		return;
-	if (task != &call->tasks[call->turn])
+	if (task != &call->tasks[call->turn] || call->retractable)
 	{
 		/* those that wait share what is there once more */
 		if (task->store == NULL)
