@@ -51,7 +51,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 		call_args(call);
 		call->shape = func->shape ? func->shape : plproxy_result_shape(func, fcinfo);
 		call->cluster = call_cluster(call);
-		plproxy_cluster_login(call->cluster, &call->login);
+		call->login = plproxy_cluster_login(call->cluster);
 		arrays = call_choose(call);
 		call_values(call, arrays);
 		plproxy_execute(call);
@@ -61,6 +61,8 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 	{
 		MemoryContextSwitchTo(caller);
 		plproxy_execute_abort(call);
+		if (call->login)
+			plproxy_cluster_logout(call->login);
 		if (call->cluster)
 			plproxy_cluster_release(call->cluster);
 		MemoryContextDelete(cxt);
@@ -68,6 +70,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 	}
 	PG_END_TRY();
 
+	plproxy_cluster_logout(call->login);
 	plproxy_cluster_release(call->cluster);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(cxt);

@@ -40,6 +40,12 @@
 
 #define WRAPPER_NAME "plproxy"
 
+/* So many connect strings of CONNECT are kept as clusters. */
+#define MAX_KEPT_STRINGS 16
+
+/* So many users of a cluster are remembered. */
+#define MAX_KEPT_LOGINS 16
+
 /* Slots that hash_ranges may have. */
 #define MAX_SLOTS (1 << 20)
 
@@ -47,6 +53,8 @@ typedef struct ClusterEntry
 {
 	const char *name;			/* hash key, must be first */
 	ProxyCluster *cluster;		/* NULL while it could not be loaded */
+	Oid			server;			/* server of that name, or InvalidOid */
+	uint64		server_known;	/* servers_generation when it was looked up */
 } ClusterEntry;
 
 /* One of the functions that describe clusters. */
@@ -133,11 +141,14 @@ static ClusterFunction partitions_function = {
 };
 
 static void clusters_forget(void);
+static ProxyLogin *login_build(ProxyCluster *cluster, Oid role);
+static void logins_forget(ProxyCluster *cluster);
+static void login_changed(Datum arg, int cacheid, uint32 hash);
 static void usage_check(const ProxyCluster *cluster, Oid role);
 static const char *login_distrust(const ProxyCluster *cluster);
 static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
-static Oid	server_lookup(const char *name, ProxyCluster *cached);
+static Oid	server_lookup(const char *name);
 static ProxyCluster *cluster_begin(const char *name);
 static void cluster_finish(ProxyCluster *cluster, List *connstrs);
 static void slots_build(ProxyCluster *cluster, int npartitions);
@@ -177,6 +188,18 @@ static HTAB *clusters;
 static bool servers_changed = false;	/* some entry may be of no use */
 static int	password_required = PASSWORD_ON;
 
+/* what CONNECT named last, latest first, and how many of them there are */
+static ProxyCluster *connects[MAX_KEPT_STRINGS];
+static int	nconnects = 0;
+
+/*
+ * Counted up by the invalidation callbacks. What was made from the catalogs is
+ * right while the count is still what it was before they were looked at, so a
+ * change that becomes known in between is not lost.
+ */
+static uint64 servers_generation = 1;
+static uint64 logins_generation = 1;
+
 void
 plproxy_cluster_init(void)
 {
@@ -192,6 +215,11 @@ plproxy_cluster_init(void)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, mapping_changed, (Datum) 0);
+	/* who may use a server, who is a superuser, who owns what */
+	CacheRegisterSyscacheCallback(AUTHOID, login_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, login_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, login_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, login_changed, (Datum) 0);
 	DefineCustomEnumVariable("plproxy.password_required",
 							 "Whose connections to partitions must use a password that stands in the connect string or the user mapping.",
 							 "\"on\" means those that a role without superuser rights defines by owning the server or "
@@ -207,6 +235,7 @@ plproxy_cluster_init(void)
 ProxyCluster *
 plproxy_cluster_get(const char *name)
 {
+	uint64		generation = servers_generation;
 	ClusterEntry *entry;
 	ProxyCluster *cluster;
 	Oid			server;
@@ -215,15 +244,14 @@ plproxy_cluster_get(const char *name)
 	if (servers_changed)
 		clusters_forget();
 	entry = hash_search(clusters, &name, HASH_FIND, NULL);
-	cluster = entry ? entry->cluster : NULL;
-	server = server_lookup(name, cluster);
+	server = entry && entry->server_known == generation ? entry->server : server_lookup(name);
 
 	if (!OidIsValid(server))
 	{
 		version = cluster_version(name);
 		entry = hash_search(clusters, &name, HASH_FIND, NULL);
-		cluster = entry ? entry->cluster : NULL;
 	}
+	cluster = entry ? entry->cluster : NULL;
 
 	if (cluster == NULL || cluster->stale || cluster->server != server ||
 		cluster->version != version)
@@ -249,71 +277,165 @@ plproxy_cluster_get(const char *name)
 		}
 		cluster_replace(entry, cluster);
 		cluster = entry->cluster;
+		if (OidIsValid(server) && generation != servers_generation)
+			cluster->stale = true;
 	}
+	entry->server = server;
+	entry->server_known = generation;
 
 	cluster->use_count++;
 	return cluster;
 }
 
-/* The "cluster" behind CONNECT: one partition, for one call. */
+/*
+ * The "cluster" behind CONNECT: one partition. It depends on nothing but what it
+ * is made of; the latest are kept.
+ */
 ProxyCluster *
 plproxy_cluster_connect(const char *connstr, ProxyFunction *func)
 {
-	ProxyCluster *cluster = cluster_begin(NULL);
+	Oid			owner = function_owner(func->oid);
+	bool		by_caller = func->map_name == NULL;
+	ProxyCluster *cluster = NULL;
+	int			i;
 
-	cluster->owner = function_owner(func->oid);
-	cluster->by_caller = func->map_name == NULL;
-	cluster_finish(cluster, list_make1(unconstify(char *, connstr)));
-	cluster->use_count = 1;
+	for (i = 0; i < nconnects; i++)
+	{
+		cluster = connects[i];
+		if (cluster->owner == owner && cluster->by_caller == by_caller &&
+			strcmp(cluster->partitions[0].connstr, connstr) == 0)
+			break;
+	}
+	if (i == nconnects)
+	{
+		cluster = cluster_begin(NULL);
+		cluster->owner = owner;
+		cluster->by_caller = by_caller;
+		cluster_finish(cluster, list_make1(unconstify(char *, connstr)));
+		MemoryContextSetParent(cluster->cxt, clusters_cxt);
+		cluster->use_count = 1;
+		if (nconnects < MAX_KEPT_STRINGS)
+			nconnects++;
+		else
+			plproxy_cluster_release(connects[--i]);
+	}
+	memmove(&connects[1], &connects[0], sizeof(ProxyCluster *) * i);
+	connects[0] = cluster;
+
+	cluster->use_count++;
 	return cluster;
 }
 
 void
 plproxy_cluster_release(ProxyCluster *cluster)
 {
-	if (--cluster->use_count == 0)
-		MemoryContextDelete(cluster->cxt);
+	if (--cluster->use_count > 0)
+		return;
+	logins_forget(cluster);
+	MemoryContextDelete(cluster->cxt);
 }
 
 /*
  * As whom does the current user connect to the cluster? For a server this asks
- * for USAGE and the user mapping each time, so what is revoked counts at once.
+ * for USAGE and the user mapping, anew whenever something has changed that the
+ * answer depends on. The login is pinned; plproxy_cluster_logout ends that.
  */
-void
-plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login)
+ProxyLogin *
+plproxy_cluster_login(ProxyCluster *cluster)
 {
+	Oid			user = GetUserId();
+	Oid			role = cluster->config.session_user ? GetSessionUserId() : user;
+	ProxyLogin *login = cluster->logins;
+
+	if (login && (login->generation != logins_generation || login->level != password_required))
+		logins_forget(cluster);
+	for (login = cluster->logins; login; login = login->next)
+	{
+		if (login->for_user == user && login->role == role)
+			break;
+	}
+	if (login == NULL)
+	{
+		login = login_build(cluster, role);
+		if (cluster->nlogins == MAX_KEPT_LOGINS)
+			logins_forget(cluster);
+		login->next = cluster->logins;
+		cluster->logins = login;
+		cluster->nlogins++;
+	}
+	login->use_count++;
+	return login;
+}
+
+void
+plproxy_cluster_logout(ProxyLogin *login)
+{
+	if (--login->use_count == 0)
+		MemoryContextDelete(login->cxt);
+}
+
+/* Make a login of the current user, in a context of its own. */
+static ProxyLogin *
+login_build(ProxyCluster *cluster, Oid role)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy login",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	ProxyLogin *login = palloc0(sizeof(ProxyLogin));
 	UserMapping *mapping;
 	ListCell   *lc;
 
-	memset(login, 0, sizeof(ProxyLogin));
-	login->role = cluster->config.session_user ? GetSessionUserId() : GetUserId();
-	login->user = GetUserNameFromId(login->role, false);
+	login->cxt = cxt;
+	login->use_count = 1;
+	login->generation = logins_generation;
+	login->level = password_required;
+	login->for_user = GetUserId();
+	login->role = role;
+	login->user = GetUserNameFromId(role, false);
+	login->pools = palloc0(sizeof(struct ProxyPool *) * cluster->npartitions);
 	if (password_required != PASSWORD_OFF)
 		login->distrust = login_distrust(cluster);
-	if (!OidIsValid(cluster->server))
-		return;
-
-	usage_check(cluster, login->role);
-	mapping = GetUserMapping(login->role, cluster->server);
-	login->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping->umid));
-	foreach(lc, mapping->options)
+	if (OidIsValid(cluster->server))
 	{
-		DefElem    *option = lfirst(lc);
-
-		if (pg_strcasecmp(option->defname, "user") == 0)
+		usage_check(cluster, role);
+		mapping = GetUserMapping(role, cluster->server);
+		login->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping->umid));
+		foreach(lc, mapping->options)
 		{
-			const char *user = defGetString(option);
+			DefElem    *option = lfirst(lc);
 
-			login->mapped = true;
-			if (password_required == PASSWORD_STRICT && OidIsValid(mapping->userid) &&
-				strcmp(user, login->user) != 0 && !superuser_arg(mapping->userid))
-				login->distrust_user = psprintf("Role \"%s\", who is not a superuser, may have chosen the user of its user mapping.",
-												login->user);
-			login->user = user;
+			if (pg_strcasecmp(option->defname, "user") == 0)
+			{
+				const char *user = defGetString(option);
+
+				login->mapped = true;
+				if (password_required == PASSWORD_STRICT && OidIsValid(mapping->userid) &&
+					strcmp(user, login->user) != 0 && !superuser_arg(mapping->userid))
+					login->distrust_user = psprintf("Role \"%s\", who is not a superuser, may have chosen the user of its user mapping.",
+													login->user);
+				login->user = user;
+			}
+			else if (pg_strcasecmp(option->defname, "password") == 0)
+				login->password = defGetString(option);
 		}
-		else if (pg_strcasecmp(option->defname, "password") == 0)
-			login->password = defGetString(option);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, clusters_cxt);
+	return login;
+}
+
+/* Forget the cluster's logins; calls may still use them. */
+static void
+logins_forget(ProxyCluster *cluster)
+{
+	while (cluster->logins)
+	{
+		ProxyLogin *login = cluster->logins;
+
+		cluster->logins = login->next;
+		plproxy_cluster_logout(login);
+	}
+	cluster->nlogins = 0;
 }
 
 /* A cluster that is a server may only be used by those it was granted to. */
@@ -420,20 +542,15 @@ cluster_error_context(void *name)
 	errcontext("loading of cluster \"%s\"", (char *) name);
 }
 
-/*
- * Find the foreign server that is the cluster, or InvalidOid. A cached cluster
- * that is not stale spares the look at its wrapper.
- */
+/* Find the foreign server that is the cluster, or InvalidOid. */
 static Oid
-server_lookup(const char *name, ProxyCluster *cached)
+server_lookup(const char *name)
 {
 	Oid			serverid = get_foreign_server_oid(name, true);
 	ForeignServer *server;
 
 	if (!OidIsValid(serverid))
 		return InvalidOid;
-	if (cached && !cached->stale && cached->server == serverid)
-		return serverid;
 	server = GetForeignServer(serverid);
 	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, WRAPPER_NAME) != 0)
 		return InvalidOid;
@@ -1231,6 +1348,8 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 	HASH_SEQ_STATUS seq;
 	ClusterEntry *entry;
 
+	servers_generation++;
+	logins_generation++;
 	hash_seq_init(&seq, clusters);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
@@ -1246,7 +1365,15 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 static void
 mapping_changed(Datum arg, int cacheid, uint32 hash)
 {
+	logins_generation++;
 	plproxy_connection_mapping_changed(hash);
+}
+
+/* Syscache callback for roles, their members, databases and functions. */
+static void
+login_changed(Datum arg, int cacheid, uint32 hash)
+{
+	logins_generation++;
 }
 
 static uint32

@@ -64,6 +64,7 @@ typedef struct ProxyNotice
 	char	   *context;
 } ProxyNotice;
 
+static ProxyPool *pool_lookup(ProxyTask *task);
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
@@ -90,6 +91,7 @@ int			plproxy_kept_wait_sets = 0;
 
 static MemoryContext connections_cxt = NULL;
 static HTAB *pools;
+static uint64 pools_removed = 0;	/* how many, see pool_lookup */
 static TimestampTz last_sweep = 0;
 static bool mappings_changed = false;	/* some pool is stale */
 static uint64 uses = 0;
@@ -109,7 +111,7 @@ plproxy_connection_acquire(ProxyTask *task)
 	ProxyConn  *conn = NULL;
 	dlist_mutable_iter iter;
 
-	pool = pool_get(&call->login, call->cluster->partitions[task->partition].connstr);
+	pool = pool_lookup(task);
 	dlist_foreach_modify(iter, &pool->conns)
 	{
 		ProxyConn  *candidate = dlist_container(ProxyConn, node, iter.cur);
@@ -385,6 +387,23 @@ connection_state(const ProxyConn *conn)
 		: "idle";
 }
 
+/* Get the pool of a task, which its login mostly remembers. */
+static ProxyPool *
+pool_lookup(ProxyTask *task)
+{
+	ProxyCluster *cluster = task->call->cluster;
+	ProxyLogin *login = task->call->login;
+
+	if (login->pools_known != pools_removed)
+	{
+		memset(login->pools, 0, sizeof(ProxyPool *) * cluster->npartitions);
+		login->pools_known = pools_removed;
+	}
+	if (login->pools[task->partition] == NULL)
+		login->pools[task->partition] = pool_get(login, cluster->partitions[task->partition].connstr);
+	return login->pools[task->partition];
+}
+
 /* Get the pool of a login and connect string. */
 static ProxyPool *
 pool_get(const ProxyLogin *login, const char *connstr)
@@ -450,6 +469,7 @@ connects_trim(const ProxyPool *wanted)
 			char	   *key = unconstify(char *, pool->key);
 
 			hash_search(pools, &pool->key, HASH_REMOVE, NULL);
+			pools_removed++;
 			pfree(key);
 			continue;
 		}
@@ -532,7 +552,7 @@ static PGconn *
 connection_start(ProxyTask *task, ProxyConn *conn)
 {
 	const ProxyConfig *config = &task->call->cluster->config;
-	const ProxyLogin *login = &task->call->login;
+	const ProxyLogin *login = task->call->login;
 	PQconninfoOption *options = connection_options(task);
 	const char *user = option_lookup(options, "user");
 	const char *password = option_lookup(options, "password");
@@ -684,7 +704,7 @@ connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
 	static const char *const forbidden[] = {
 		"passfile", "service", "servicefile", "sslcert", "sslkey", "sslkeylogfile", "gssdelegation"
 	};
-	const ProxyLogin *login = &task->call->login;
+	const ProxyLogin *login = task->call->login;
 
 	if (login->distrust)
 	{
@@ -728,7 +748,7 @@ plproxy_connection_check(ProxyTask *task)
 static void
 password_error(ProxyTask *task, const char *hint)
 {
-	const ProxyLogin *login = &task->call->login;
+	const ProxyLogin *login = task->call->login;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),

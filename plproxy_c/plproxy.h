@@ -199,7 +199,7 @@ typedef struct ProxyPartition
 	int			first;			/* lowest partition with the same connstr */
 } ProxyPartition;
 
-/* A cluster as it was when loaded. Immutable but for use_count and stale. */
+/* A cluster as it was when loaded. Immutable but for use_count, stale and logins. */
 typedef struct ProxyCluster
 {
 	char	   *name;			/* NULL for CONNECT */
@@ -210,6 +210,8 @@ typedef struct ProxyCluster
 	Oid			partitions_function;	/* if functions describe it */
 	Oid			owner;			/* else who defines it */
 	bool		by_caller;		/* a call gave the string of CONNECT */
+	struct ProxyLogin *logins;	/* of those who used it, see cluster.c */
+	int			nlogins;
 	int32		version;		/* of get_cluster_version() */
 	ProxyConfig config;
 	int			npartitions;
@@ -219,10 +221,16 @@ typedef struct ProxyCluster
 	int		   *slots;			/* slot of a hash -> partition */
 } ProxyCluster;
 
-/* As whom a call connects. */
+/* As whom calls of a user connect to a cluster. Immutable but for the pools. */
 typedef struct ProxyLogin
 {
-	Oid			role;
+	struct ProxyLogin *next;	/* of the same cluster */
+	MemoryContext cxt;
+	int			use_count;		/* calls that run with it, plus the cache */
+	uint64		generation;		/* of the catalogs it was made from */
+	int			level;			/* password_required at that time */
+	Oid			for_user;		/* the current user */
+	Oid			role;			/* who connects */
 	const char *user;			/* used unless the connect string has one */
 	const char *password;		/* NULL when no mapping gives one */
 	bool		mapped;			/* "user" is a user mapping's */
@@ -231,6 +239,9 @@ typedef struct ProxyLogin
 	/* why a password must be used, as an error's detail; NULL if none must */
 	const char *distrust;		/* the connect string itself is not trusted */
 	const char *distrust_user;	/* the user mapping's "user" is not trusted */
+
+	struct ProxyPool **pools;	/* of each partition, or NULL; connection.c's */
+	uint64		pools_known;	/* they are right while this is pools_removed */
 } ProxyLogin;
 
 typedef enum
@@ -384,7 +395,7 @@ typedef struct ProxyCall
 	Datum	   *args;			/* func->nargs values */
 	bool	   *nulls;
 	ProxyCluster *cluster;		/* pinned */
-	ProxyLogin	login;
+	ProxyLogin *login;			/* pinned */
 	int			ntasks;
 	ProxyTask  *tasks;			/* in the order the partitions were chosen */
 	int		   *task_of;		/* partition -> index in "tasks", or -1 */
@@ -487,7 +498,8 @@ extern void plproxy_cluster_init(void);
 extern ProxyCluster *plproxy_cluster_get(const char *name);
 extern ProxyCluster *plproxy_cluster_connect(const char *connstr, ProxyFunction *func);
 extern void plproxy_cluster_release(ProxyCluster *cluster);
-extern void plproxy_cluster_login(ProxyCluster *cluster, ProxyLogin *login);
+extern ProxyLogin *plproxy_cluster_login(ProxyCluster *cluster);
+extern void plproxy_cluster_logout(ProxyLogin *login);
 extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
 extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partition_of(PG_FUNCTION_ARGS);
