@@ -800,6 +800,7 @@ connection_close(ProxyConn *conn)
 		plproxy_kept_wait_sets--;
 	}
 	plproxy_prepared_forget(conn);
+	plproxy_execute_forget(conn);
 	PQfinish(conn->pg);
 	ReleaseExternalFD();
 	dlist_delete(&conn->node);

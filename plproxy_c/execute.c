@@ -39,6 +39,14 @@
  */
 #define MAX_KEPT_WAIT_SETS 32
 
+/*
+ * The wait set of the last call that ran on several connections, for the next one
+ * on just these. While a call uses it, it is the call's and not here.
+ */
+static WaitEventSet *group_set = NULL;
+static int	group_size;
+static uint64 group_id = 0;		/* its members have it as theirs */
+
 /* A row may be large, so few of them are held at once. */
 #define ROWS_AT_ONCE 32
 
@@ -65,6 +73,8 @@ static int	call_wait(ProxyCall *call, long timeout, ProxyWait wait, WaitEvent *e
 static ProxyWait call_wait_kind(const ProxyCall *call);
 static WaitEventSet *call_wait_set(ProxyCall *call);
 static WaitEventSet *conn_wait_set(ProxyTask *task);
+static bool group_take(ProxyCall *call);
+static void group_keep(ProxyCall *call);
 static WaitEventSet *wait_set_begin(int nsockets);
 static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
@@ -619,7 +629,8 @@ call_wait_kind(const ProxyCall *call)
  * The set to wait on. Members cannot leave a set, so it is built anew when one
  * must: when libpq takes another socket while connecting, or when one that is
  * done makes itself heard. A call that runs on one connection uses the set that
- * the connection keeps, if it has one.
+ * the connection keeps, if it has one; a call on several, the one that was kept of
+ * the last, if it fits.
  */
 static WaitEventSet *
 call_wait_set(ProxyCall *call)
@@ -633,10 +644,11 @@ call_wait_set(ProxyCall *call)
 		FreeWaitEventSet(call->wait_set);
 		call->wait_set = NULL;
 	}
-	if (call->wait_set == NULL)
+	if (call->wait_set == NULL && !group_take(call))
 	{
 		call->wait_set = wait_set_begin(call->ntasks);
 		call->wait_stale = false;
+		call->nwaiting = 0;
 		for (int i = 0; i < call->ntasks; i++)
 		{
 			ProxyTask  *task = &call->tasks[i];
@@ -646,6 +658,7 @@ call_wait_set(ProxyCall *call)
 			task->wait_events = task_wanted(task);
 			task->wait_pos = AddWaitEventToSet(call->wait_set, task->wait_events,
 											   PQsocket(task->conn->pg), NULL, task->conn);
+			call->nwaiting++;
 		}
 		return call->wait_set;
 	}
@@ -678,6 +691,68 @@ conn_wait_set(ProxyTask *task)
 		ModifyWaitEvent(conn->wait_set, conn->wait_pos, wanted, NULL);
 	conn->wait_events = wanted;
 	return conn->wait_set;
+}
+
+/* Begin with the kept set if the call waits for its members and no others. */
+static bool
+group_take(ProxyCall *call)
+{
+	if (group_set == NULL || group_size != call->ntasks)
+		return false;
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		if (!task_is_pending(task) || task->conn->group_id != group_id)
+			return false;
+		task->wait_pos = task->conn->group_pos;
+		task->wait_events = task->conn->group_events;
+	}
+	call->wait_set = group_set;
+	call->wait_stale = false;
+	call->nwaiting = group_size;
+	group_set = NULL;
+	return true;
+}
+
+/* The call is over: keep its set for the next if that waits for all its connections. */
+static void
+group_keep(ProxyCall *call)
+{
+	bool		whole = !call->wait_stale && call->ntasks > 1 && call->nwaiting == call->ntasks;
+
+	for (int i = 0; i < call->ntasks && whole; i++)
+		whole = call->tasks[i].conn != NULL;
+	if (!whole)
+	{
+		FreeWaitEventSet(call->wait_set);
+		return;
+	}
+
+	if (group_set)
+		FreeWaitEventSet(group_set);
+	group_set = call->wait_set;
+	group_size = call->ntasks;
+	group_id++;
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyTask  *task = &call->tasks[i];
+
+		task->conn->group_id = group_id;
+		task->conn->group_pos = task->wait_pos;
+		task->conn->group_events = task->wait_events;
+	}
+}
+
+/* The connection will be closed, so no set may wait for it any more. */
+void
+plproxy_execute_forget(ProxyConn *conn)
+{
+	if (group_set && conn->group_id == group_id)
+	{
+		FreeWaitEventSet(group_set);
+		group_set = NULL;
+	}
 }
 
 /* A set with the latch and the postmaster, and room for some sockets. */
@@ -731,7 +806,7 @@ static void
 call_finish(ProxyCall *call)
 {
 	if (call->wait_set)
-		FreeWaitEventSet(call->wait_set);
+		group_keep(call);
 	call->wait_set = NULL;
 	for (int i = 0; i < call->ntasks; i++)
 	{

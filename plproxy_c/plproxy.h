@@ -277,6 +277,9 @@ typedef struct ProxyConn
 	WaitEventSet *wait_set;		/* latch and this socket; NULL until needed */
 	int			wait_pos;		/* of the socket in it */
 	uint32		wait_events;	/* what it waits for there */
+	uint64		group_id;		/* of the last group_set it was in, or 0 */
+	int			group_pos;		/* the same as above, for that set */
+	uint32		group_events;
 
 	dlist_head	prepared;		/* statements, latest used first */
 	int			nprepared;
@@ -408,6 +411,7 @@ typedef struct ProxyCall
 	instr_time	started;
 	WaitEventSet *wait_set;		/* over all pending tasks, or NULL */
 	bool		wait_stale;		/* it must be built anew */
+	int			nwaiting;		/* sockets in it */
 
 	/* result.c: where rows go */
 	Tuplestorestate *store;		/* a set, as the executor gets it */
@@ -553,6 +557,7 @@ typedef enum
 
 extern void plproxy_execute(ProxyCall *call);
 extern void plproxy_execute_abort(ProxyCall *call);
+extern void plproxy_execute_forget(ProxyConn *conn);
 extern uint32 plproxy_wait_event(ProxyWait wait);
 extern void plproxy_execute_step(ProxyTask *task, ProxyStepKind kind, const char *sql);
 
