@@ -49,7 +49,9 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 
 		MemoryContextSwitchTo(cxt);
 		call_args(call);
-		call->shape = func->shape ? func->shape : plproxy_result_shape(func, fcinfo);
+		call->shape = plproxy_result_fits(func, fcinfo)
+			? func->shape
+			: plproxy_result_shape(func, fcinfo);
 		call->cluster = call_cluster(call);
 		call->login = plproxy_cluster_login(call->cluster);
 		arrays = call_choose(call);

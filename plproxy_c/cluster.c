@@ -886,7 +886,7 @@ cluster_version(const char *name)
 	Oid			type;
 	bool		isnull;
 
-	if (query.plan == NULL)
+	if (query.plan == NULL || !SPI_plan_is_valid(query.plan))
 		cluster_function_check("get_cluster_version", name);
 
 	plproxy_local_begin(&local, &query, NULL);

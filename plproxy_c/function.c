@@ -82,6 +82,12 @@ plproxy_function_get(Oid oid)
 	FunctionEntry *entry;
 	bool		found;
 
+	/*
+	 * A transaction that takes no lock hears of no change. What others have
+	 * committed counts from the next call on all the same.
+	 */
+	AcceptInvalidationMessages();
+
 	entry = hash_search(functions, &oid, HASH_ENTER, &found);
 	if (!found)
 	{
@@ -97,7 +103,11 @@ plproxy_function_get(Oid oid)
 		HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 
 		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for function %u", oid);
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 entry->func
+					 ? errmsg("function %s was dropped", entry->func->signature)
+					 : errmsg("function with OID %u was dropped", oid)));
 		if (entry->func && function_is_current(entry->func, tuple))
 			entry->func->stale = (changes != before);
 		else

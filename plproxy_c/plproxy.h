@@ -569,6 +569,7 @@ extern void plproxy_prepared_forget(ProxyConn *conn);
 
 /* result.c */
 extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
+extern bool plproxy_result_fits(ProxyFunction *func, FunctionCallInfo fcinfo);
 extern void plproxy_result_begin(ProxyCall *call);
 extern void plproxy_result_rows(ProxyTask *task);
 extern void plproxy_result_done(ProxyTask *task);

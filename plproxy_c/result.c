@@ -70,6 +70,8 @@ plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo)
 							format_type_be(get_func_rettype(func->oid)))));
 	}
 
+	if (fcinfo && func->shape)
+		desc = ((ReturnSetInfo *) fcinfo->resultinfo)->expectedDesc;
 	shape->desc = CreateTupleDescCopy(desc);
 	if (shape->composite)
 		shape->desc = BlessTupleDesc(shape->desc);
@@ -86,8 +88,40 @@ plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo)
 	}
 	shape->query = func->select
 		? func->select
-		: plproxy_query_default(func, shape, fcinfo != NULL);
+		: plproxy_query_default(func, shape, fcinfo && func->shape == NULL);
 	return shape;
+}
+
+/*
+ * Does the function's own shape fit the call? It does not when there is none, or
+ * when the row type has changed since the calling query was parsed, which then
+ * gets the columns that it knows.
+ */
+bool
+plproxy_result_fits(ProxyFunction *func, FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	expected;
+
+	if (func->shape == NULL)
+		return false;
+	if (!func->returns_set || !OidIsValid(func->rowtype) || rsinfo == NULL ||
+		!IsA(rsinfo, ReturnSetInfo) || rsinfo->expectedDesc == NULL)
+		return true;
+
+	expected = rsinfo->expectedDesc;
+	if (expected->natts != func->shape->desc->natts)
+		return false;
+	for (int i = 0; i < expected->natts; i++)
+	{
+		Form_pg_attribute wanted = TupleDescAttr(expected, i);
+		Form_pg_attribute own = TupleDescAttr(func->shape->desc, i);
+
+		if (wanted->attisdropped != own->attisdropped || wanted->atttypid != own->atttypid ||
+			wanted->atttypmod != own->atttypmod)
+			return false;
+	}
+	return true;
 }
 
 /*
