@@ -1148,7 +1148,10 @@ partition_option_number(const char *name)
 	return errno == 0 && *end == '\0' ? number : -1;
 }
 
-/* The connect strings of a server's options in the order of their numbers. */
+/*
+ * The connect strings of a server's options in the order of their numbers. What is
+ * wrong with them had its SQLSTATE in PL/Proxy 2.x already.
+ */
 static List *
 partition_options(List *options)
 {
@@ -1167,12 +1170,12 @@ partition_options(List *options)
 		n++;
 		if (number >= list_length(options))
 			ereport(ERROR,
-					(errcode(ERRCODE_SYNTAX_ERROR),
+					((errcode) (ERRCODE_SYNTAX_ERROR),
 					 errmsg("partition numbers are not contiguous: \"%s\" is too high", option->defname),
 					 errhint("Number the partitions from p0 up without gaps.")));
 		if (connstrs[number])
 			ereport(ERROR,
-					(errcode(ERRCODE_SYNTAX_ERROR),
+					((errcode) (ERRCODE_SYNTAX_ERROR),
 					 errmsg("partition %d is given twice", number)));
 		connstrs[number] = defGetString(option);
 	}
@@ -1180,7 +1183,7 @@ partition_options(List *options)
 	{
 		if (connstrs[i] == NULL)
 			ereport(ERROR,
-					(errcode(ERRCODE_SYNTAX_ERROR),
+					((errcode) (ERRCODE_SYNTAX_ERROR),
 					 errmsg("partition numbers are not contiguous: p%d is missing", i),
 					 errhint("Number the partitions from p0 up without gaps.")));
 		result = lappend(result, connstrs[i]);
@@ -1244,7 +1247,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 
 		if (connstrs == NIL)
 			ereport(ERROR,
-					(errcode(ERRCODE_SYNTAX_ERROR),
+					((errcode) (ERRCODE_SYNTAX_ERROR),
 					 errmsg("a cluster needs at least one partition"),
 					 errhint("Give the connect string of the first one as option p0.")));
 

@@ -299,7 +299,7 @@ plproxy_connection_notices(ProxyConn *conn, bool report)
 		PG_TRY();
 		{
 			ereport(notice->level,
-					(errcode(notice->sqlstate),
+					((errcode) (notice->sqlstate),
 					 errmsg_internal("%s", notice->message),
 					 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
 					 notice->hint ? errhint("%s", notice->hint) : 0,

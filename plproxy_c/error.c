@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
+
 #include "plproxy.h"
 
 static char *partition_address(const ProxyTask *task);
@@ -16,6 +18,26 @@ static char *partition_name(const ProxyTask *task);
 static char *failure_detail(const ProxyTask *task, const char *message);
 static int	result_sqlstate(const PGresult *result);
 static int	error_field(const PGresult *result, int field);
+
+static bool compat_sqlstates = false;
+
+void
+plproxy_error_init(void)
+{
+	DefineCustomBoolVariable("plproxy.compat_sqlstates",
+							 "Gives the errors of PL/Proxy itself the SQLSTATE XX000, as PL/Proxy 2 did.",
+							 "Errors of partitions keep theirs, and so do P0002 and P0003.",
+							 &compat_sqlstates, false, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/* The SQLSTATE for an error of our own. */
+int
+plproxy_error_sqlstate(int sqlstate)
+{
+	if (!compat_sqlstates || sqlstate == ERRCODE_NO_DATA_FOUND || sqlstate == ERRCODE_TOO_MANY_ROWS)
+		return sqlstate;
+	return ERRCODE_INTERNAL_ERROR;
+}
 
 /* errcontext callback: in which function are we? */
 void
@@ -111,7 +133,7 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 		said = psprintf("%s is left out: %s", partition_name(task), said);
 
 	ereport(skip ? WARNING : ERROR,
-			(errcode(sqlstate),
+			((errcode) (result ? sqlstate : plproxy_error_sqlstate(sqlstate)),
 			 errmsg_internal("%s", said),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0,

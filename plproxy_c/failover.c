@@ -172,6 +172,8 @@ plproxy_failover_partition(ProxyTask *task, ProxyFailure failure, const char *me
 	plproxy_result_restart(task);
 	task->hosts = NULL;
 	task->connect_by = 0;
+	task->again = false;
+	task->outdated = false;
 	call->task_of[task->partition] = -1;
 	task->partition = next;
 	call->task_of[next] = 0;

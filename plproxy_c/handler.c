@@ -27,6 +27,7 @@ _PG_init(void)
 	plproxy_function_init();
 	plproxy_cluster_init();
 	plproxy_stat_init();
+	plproxy_error_init();
 
 	MarkGUCPrefixReserved("plproxy");
 }

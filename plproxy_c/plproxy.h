@@ -591,7 +591,16 @@ extern void plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome);
 extern PGDLLEXPORT Datum plproxy_stat_calls(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_stat_reset(PG_FUNCTION_ARGS);
 
-/* error.c */
+/*
+ * error.c
+ *
+ * With plproxy.compat_sqlstates our own errors have the SQLSTATE that they had in
+ * PL/Proxy 2.x. What comes from a partition keeps its own: (errcode) (...).
+ */
+#define errcode(sqlstate) errcode(plproxy_error_sqlstate(sqlstate))
+
+extern void plproxy_error_init(void);
+extern int	plproxy_error_sqlstate(int sqlstate);
 extern void plproxy_error_function(void *func);
 extern void plproxy_error_waiting(void *call);
 extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);

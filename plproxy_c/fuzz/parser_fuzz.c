@@ -224,6 +224,8 @@ errfinish(const char *filename, int lineno, const char *funcname)
 	siglongjmp(failed, 1);
 }
 
+/* the server's, not the macro of plproxy.h */
+#undef errcode
 int
 errcode(int sqlerrcode)
 {
@@ -303,6 +305,12 @@ Oid
 get_element_type(Oid typid)
 {
 	return typid == INT4ARRAYOID ? INT4OID : typid == TEXTARRAYOID ? TEXTOID : InvalidOid;
+}
+
+int
+plproxy_error_sqlstate(int sqlstate)
+{
+	return sqlstate;
 }
 
 bool
