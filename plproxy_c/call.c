@@ -40,6 +40,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 	call->fcinfo = fcinfo;
 	call->cxt = cxt;
 	call->caller_cxt = caller;
+	call->tied = plproxy_transaction_tied();
 
 	plproxy_connection_sweep();
 

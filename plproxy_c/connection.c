@@ -65,6 +65,7 @@ typedef struct ProxyNotice
 } ProxyNotice;
 
 static ProxyPool *pool_lookup(ProxyTask *task);
+static ProxyConn *pool_take(ProxyPool *pool);
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
@@ -109,24 +110,12 @@ plproxy_connection_acquire(ProxyTask *task)
 	int			lifetime = call->cluster->config.connection_lifetime;
 	ProxyPool  *pool;
 	ProxyConn  *conn = NULL;
-	dlist_mutable_iter iter;
 
 	pool = pool_lookup(task);
-	dlist_foreach_modify(iter, &pool->conns)
-	{
-		ProxyConn  *candidate = dlist_container(ProxyConn, node, iter.cur);
-
-		if (candidate->task)
-			continue;
-		if (!connection_is_alive(candidate))
-		{
-			connection_close(candidate);
-			continue;
-		}
-		conn = candidate;
-		dlist_move_head(&pool->conns, &conn->node);
-		break;
-	}
+	if (call->tied)
+		conn = plproxy_transaction_conn(task, pool->key);
+	if (conn == NULL)
+		conn = pool_take(pool);
 	if (conn == NULL)
 	{
 		if (call->cluster->name == NULL)
@@ -157,10 +146,38 @@ plproxy_connection_release(ProxyConn *conn)
 	conn->task->conn = NULL;
 	conn->task = NULL;
 	conn->since = GetCurrentTimestamp();
+	if (conn->remote && plproxy_transaction_keep(conn))
+		return;
 	if (conn->state != CONN_IDLE || conn->doomed || PQstatus(conn->pg) != CONNECTION_OK ||
 		PQtransactionStatus(conn->pg) != PQTRANS_IDLE ||
 		(conn->expires_at && conn->expires_at <= conn->since))
 		connection_close(conn);
+}
+
+/*
+ * Is the server of an idle connection still there, as far as it has told? What it
+ * says when it goes, or the end of the stream, lies in the socket then.
+ */
+bool
+plproxy_connection_is_there(ProxyConn *conn)
+{
+	bool		doomed = conn->doomed;
+	bool		there;
+
+	conn->doomed = false;
+	there = PQconsumeInput(conn->pg);
+	/* parses what has come, which hands farewells to notice_receive */
+	(void) PQisBusy(conn->pg);
+	there = there && !conn->doomed && PQstatus(conn->pg) == CONNECTION_OK;
+	conn->doomed = doomed || !there;
+	return there;
+}
+
+/* What tells the connection's pool from others. */
+const char *
+plproxy_connection_key(const ProxyConn *conn)
+{
+	return conn->pool->key;
 }
 
 /* Let no connection made with this connect string be used again. */
@@ -183,7 +200,7 @@ plproxy_connection_discard(const char *connstr)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
-			if (conn->task)
+			if (conn->task || conn->remote)
 				conn->doomed = true;
 			else
 				connection_close(conn);
@@ -217,7 +234,7 @@ plproxy_connection_sweep(void)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
-			if (conn->task)
+			if (conn->task || conn->remote)
 				conn->doomed |= pool->stale;
 			else if (pool->stale || (conn->expires_at && conn->expires_at <= now))
 				connection_close(conn);
@@ -404,6 +421,28 @@ pool_lookup(ProxyTask *task)
 	return login->pools[task->partition];
 }
 
+/* Take an idle connection from the pool, or NULL. */
+static ProxyConn *
+pool_take(ProxyPool *pool)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pool->conns)
+	{
+		ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+		if (conn->task || conn->remote)
+			continue;
+		if (connection_is_alive(conn))
+		{
+			dlist_move_head(&pool->conns, &conn->node);
+			return conn;
+		}
+		connection_close(conn);
+	}
+	return NULL;
+}
+
 /* Get the pool of a login and connect string. */
 static ProxyPool *
 pool_get(const ProxyLogin *login, const char *connstr)
@@ -477,7 +516,7 @@ connects_trim(const ProxyPool *wanted)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
-			if (conn->task || !conn->by_connect)
+			if (conn->task || conn->remote || !conn->by_connect)
 				continue;
 			n++;
 			if (oldest == NULL || conn->used_at < oldest->used_at)
@@ -783,11 +822,7 @@ connection_is_alive(ProxyConn *conn)
 {
 	if (conn->doomed || (conn->expires_at && conn->expires_at <= GetCurrentTimestamp()))
 		return false;
-	if (!PQconsumeInput(conn->pg))
-		return false;
-	/* parses what has come, which hands farewells to notice_receive */
-	(void) PQisBusy(conn->pg);
-	return !conn->doomed && PQstatus(conn->pg) == CONNECTION_OK;
+	return plproxy_connection_is_there(conn);
 }
 
 static void
@@ -821,6 +856,7 @@ connection_close_all(int code, Datum arg)
 	ProxyConn **running;
 	int			n = 0;
 
+	plproxy_transaction_exit();
 	hash_seq_init(&seq, pools);
 	while ((pool = hash_seq_search(&seq)) != NULL)
 	{

@@ -14,7 +14,6 @@
 #include "plproxy.h"
 
 static char *partition_address(const ProxyTask *task);
-static char *partition_name(const ProxyTask *task);
 static char *failure_detail(const ProxyTask *task, const char *message);
 static int	result_sqlstate(const PGresult *result);
 static int	error_field(const PGresult *result, int field);
@@ -92,7 +91,7 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 	ProxyCall  *call = task->call;
 	PGresult   *result = failure == FAIL_REMOTE ? task->result : NULL;
 	int			sqlstate = ERRCODE_CONNECTION_FAILURE;
-	const char *name = skip ? "it" : partition_name(task);
+	const char *name = skip ? "it" : plproxy_error_partition_name(task);
 	const char *said = NULL;
 	const char *detail = NULL;
 	const char *hint = NULL;
@@ -130,7 +129,7 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 			break;
 	}
 	if (skip)
-		said = psprintf("%s is left out: %s", partition_name(task), said);
+		said = psprintf("%s is left out: %s", plproxy_error_partition_name(task), said);
 
 	ereport(skip ? WARNING : ERROR,
 			((errcode) (result ? sqlstate : plproxy_error_sqlstate(sqlstate)),
@@ -170,7 +169,7 @@ partition_address(const ProxyTask *task)
 	StringInfoData where;
 
 	initStringInfo(&where);
-	appendStringInfoString(&where, partition_name(task));
+	appendStringInfoString(&where, plproxy_error_partition_name(task));
 	if (pg && PQdb(pg))
 		appendStringInfo(&where, ", database \"%s\"", PQdb(pg));
 	if (pg && PQhost(pg))
@@ -179,8 +178,9 @@ partition_address(const ProxyTask *task)
 	return where.data;
 }
 
-static char *
-partition_name(const ProxyTask *task)
+/* What messages call the partition. */
+char *
+plproxy_error_partition_name(const ProxyTask *task)
 {
 	const char *cluster = task->call->cluster->name;
 

@@ -196,7 +196,7 @@ call_drain(ProxyCall *call)
 uint32
 plproxy_wait_event(ProxyWait wait)
 {
-	static const char *const names[] = {"PlProxyConnect", "PlProxyQuery", "PlProxyCancel"};
+	static const char *const names[] = {"PlProxyConnect", "PlProxyQuery", "PlProxyCancel", "PlProxyTransaction"};
 	static uint32 numbers[lengthof(names)];
 
 	if (numbers[wait] == 0)
@@ -245,9 +245,11 @@ task_ask(ProxyTask *task)
 	task->nsteps = 0;
 	task->step = 0;
 	task->answered = false;
+	plproxy_transaction_begin(task);
 	plproxy_connection_settings(task);
 	plproxy_prepared_steps(task);
 	plproxy_execute_step(task, STEP_QUERY, NULL);
+	plproxy_transaction_finish(task);
 
 	task->pipeline = task->nsteps > 1;
 	if (task->pipeline)
@@ -515,7 +517,10 @@ task_finish(ProxyTask *task)
 static void
 task_fail(ProxyTask *task, ProxyFailure failure, const char *message)
 {
-	if (failure == FAIL_CONNECT && plproxy_failover_host(task, message))
+	/* a part of the local transaction cannot be done elsewhere, or left out */
+	if (task->call->tied && failure != FAIL_CONNECT)
+		plproxy_error_task(task, failure, message, false);
+	else if (failure == FAIL_CONNECT && plproxy_failover_host(task, message))
 		task_connecting(task);
 	else if (plproxy_failover_partition(task, failure, message))
 		task_begin(task);

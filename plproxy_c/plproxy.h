@@ -273,6 +273,7 @@ typedef struct ProxyConn
 	TimestampTz connected_at;
 	TimestampTz expires_at;		/* 0: lives as long as the backend */
 	struct ProxyTask *task;		/* who owns it, NULL in the pool */
+	struct ProxyRemote *remote; /* tied transaction it carries, or NULL */
 
 	WaitEventSet *wait_set;		/* latch and this socket; NULL until needed */
 	int			wait_pos;		/* of the socket in it */
@@ -398,6 +399,7 @@ typedef struct ProxyCall
 	Datum	   *args;			/* func->nargs values */
 	bool	   *nulls;
 	ProxyCluster *cluster;		/* pinned */
+	bool		tied;			/* to the local transaction */
 	ProxyLogin *login;			/* pinned */
 	int			ntasks;
 	ProxyTask  *tasks;			/* in the order the partitions were chosen */
@@ -522,6 +524,8 @@ extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_restart(ProxyTask *task);
 extern void plproxy_connection_check(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
+extern bool plproxy_connection_is_there(ProxyConn *conn);
+extern const char *plproxy_connection_key(const ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_mapping_changed(uint32 hash);
 extern void plproxy_connection_sweep(void);
@@ -552,7 +556,8 @@ typedef enum
 {
 	WAIT_CONNECT,				/* for connections to be made */
 	WAIT_QUERY,					/* for partitions to answer */
-	WAIT_CANCEL					/* for partitions to end what was cancelled */
+	WAIT_CANCEL,				/* for partitions to end what was cancelled */
+	WAIT_TRANSACTION			/* for partitions to commit or roll back */
 } ProxyWait;
 
 extern void plproxy_execute(ProxyCall *call);
@@ -566,6 +571,15 @@ extern void plproxy_prepared_steps(ProxyTask *task);
 extern void plproxy_prepared_done(ProxyTask *task);
 extern bool plproxy_prepared_heal(ProxyTask *task);
 extern void plproxy_prepared_forget(ProxyConn *conn);
+
+/* transaction.c */
+extern void plproxy_transaction_init(void);
+extern bool plproxy_transaction_tied(void);
+extern ProxyConn *plproxy_transaction_conn(ProxyTask *task, const char *key);
+extern void plproxy_transaction_begin(ProxyTask *task);
+extern void plproxy_transaction_finish(ProxyTask *task);
+extern bool plproxy_transaction_keep(ProxyConn *conn);
+extern void plproxy_transaction_exit(void);
 
 /* result.c */
 extern ProxyShape *plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo);
@@ -605,6 +619,7 @@ extern void plproxy_error_function(void *func);
 extern void plproxy_error_waiting(void *call);
 extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);
 extern int	plproxy_error_partition(ProxyTask *task);
+extern char *plproxy_error_partition_name(const ProxyTask *task);
 extern int	plproxy_error_context(ProxyTask *task);
 
 #endif							/* PLPROXY_H */
