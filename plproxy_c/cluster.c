@@ -145,7 +145,7 @@ static ProxyLogin *login_build(ProxyCluster *cluster, Oid role);
 static void logins_forget(ProxyCluster *cluster);
 static void login_changed(Datum arg, int cacheid, uint32 hash);
 static void usage_check(const ProxyCluster *cluster, Oid role);
-static const char *login_distrust(const ProxyCluster *cluster);
+static const char *login_distrust(ProxyCluster *cluster);
 static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
 static Oid	server_lookup(const char *name);
@@ -453,22 +453,28 @@ usage_check(const ProxyCluster *cluster, Oid role)
  * superuser is behind them.
  */
 static const char *
-login_distrust(const ProxyCluster *cluster)
+login_distrust(ProxyCluster *cluster)
 {
 	Oid			owner = cluster->owner;
 
-	if (OidIsValid(cluster->partitions_function))
-		owner = function_owner(cluster->partitions_function);
-	/* InvalidOid: what was dropped a moment ago cannot speak for anybody */
-	if (!OidIsValid(owner) || !superuser_arg(owner))
+	if (cluster->by_functions)
 	{
-		char	   *role = GetUserNameFromId(owner, true);
-
-		return psprintf("Role \"%s\", who is not a superuser, owns %s.", role ? role : "",
-						OidIsValid(cluster->server) ? "the foreign server" :
-						OidIsValid(cluster->partitions_function)
-						? "the function plproxy.get_cluster_partitions" : "the function with CONNECT");
+		/* it may have been dropped and made anew without a new version */
+		owner = function_owner(cluster->partitions_function);
+		if (!OidIsValid(owner))
+		{
+			cluster->partitions_function = cluster_function_lookup(&partitions_function);
+			owner = function_owner(cluster->partitions_function);
+		}
 	}
+	if (!OidIsValid(owner))
+		return "The function that said where to connect does not exist any more.";
+	if (!superuser_arg(owner))
+		return psprintf("Role \"%s\", who is not a superuser, owns %s.",
+						GetUserNameFromId(owner, false),
+						OidIsValid(cluster->server) ? "the foreign server" :
+						cluster->by_functions ? "the function plproxy.get_cluster_partitions" :
+						"the function with CONNECT");
 	if (password_required == PASSWORD_STRICT && cluster->by_caller && !superuser())
 		return psprintf("Role \"%s\", who is not a superuser, may have chosen the connect string.",
 						GetUserNameFromId(GetUserId(), false));
@@ -767,7 +773,6 @@ static bool
 cluster_equal(const ProxyCluster *a, const ProxyCluster *b)
 {
 	if (a->server != b->server || a->version != b->version || a->owner != b->owner ||
-		a->partitions_function != b->partitions_function ||
 		a->npartitions != b->npartitions ||
 		memcmp(&a->config, &b->config, sizeof(ProxyConfig)) != 0 ||
 		strcmp(a->hash_ranges ? a->hash_ranges : "", b->hash_ranges ? b->hash_ranges : "") != 0)
@@ -842,6 +847,7 @@ cluster_load_functions(const char *name, int32 version)
 
 	SPI_connect();
 	cluster_function_run(&partitions_function, name);
+	cluster->by_functions = true;
 	cluster->partitions_function = cluster_function_lookup(&partitions_function);
 	desc = SPI_tuptable->tupdesc;
 	if (desc->natts < 1 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)))

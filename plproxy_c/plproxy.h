@@ -207,8 +207,9 @@ typedef struct ProxyCluster
 	int			use_count;		/* calls that run on it, plus the cache */
 	bool		stale;			/* server: load again before the next use */
 	Oid			server;			/* foreign server, or InvalidOid */
-	Oid			partitions_function;	/* if functions describe it */
-	Oid			owner;			/* else who defines it */
+	bool		by_functions;	/* plproxy.get_cluster_* describe it */
+	Oid			partitions_function;	/* their one for connect strings */
+	Oid			owner;			/* who defines it, unless functions do */
 	bool		by_caller;		/* a call gave the string of CONNECT */
 	struct ProxyLogin *logins;	/* of those who used it, see cluster.c */
 	int			nlogins;

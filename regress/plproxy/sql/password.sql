@@ -126,6 +126,27 @@ update plproxy.partition set connstr = connstr('plproxy_part0') || ' user=plprox
 update plproxy.cluster set version = 2 where name = 'pw';
 select who();
 do $$ begin execute format('alter function plproxy.get_cluster_partitions(text) owner to %I', session_user); end $$;
+update plproxy.partition set connstr = connstr('plproxy_part0') || ' user=plproxy_trusted' where name = 'pw';
+update plproxy.cluster set version = 3 where name = 'pw';
+select who();
+-- dropped and made anew, with no new version
+do $$
+declare
+    v_function text := pg_get_functiondef('plproxy.get_cluster_partitions'::regproc);
+begin
+    drop function plproxy.get_cluster_partitions(text);
+    execute v_function;
+end;
+$$;
+select who();
+alter function plproxy.get_cluster_partitions(text) rename to not_get_cluster_partitions;
+select who();
+alter function plproxy.not_get_cluster_partitions(text) rename to get_cluster_partitions;
+begin;
+drop function plproxy.get_cluster_partitions(text);
+select attempt('select who()');
+rollback;
+select who();
 delete from plproxy.cluster where name = 'pw';
 delete from plproxy.partition where name = 'pw';
 
