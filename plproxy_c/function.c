@@ -122,10 +122,7 @@ plproxy_function_get(Oid oid)
 
 			/* it was not in the cache to be marked when that arrived */
 			if (changes != before)
-			{
-				ItemPointerSetInvalid(&func->tid);
-				func->stale = true;
-			}
+				func->stale = func->changed = true;
 		}
 		ReleaseSysCache(tuple);
 	}
@@ -379,14 +376,12 @@ function_signature(ProxyFunction *func, Form_pg_proc form)
 	return buf.data;
 }
 
-/*
- * Is the function still what the catalogs say? When only types have changed,
- * this cannot tell what did, so it says no.
- */
+/* Is the function still what the catalogs say? */
 static bool
 function_is_current(ProxyFunction *func, HeapTuple tuple)
 {
-	return func->stale && func->ntypes == 0 &&
+	return !func->changed &&
+		func->rowtype_id == function_rowtype_id(func->rowtype) &&
 		func->xmin == HeapTupleHeaderGetRawXmin(tuple->t_data) &&
 		ItemPointerEquals(&func->tid, &tuple->t_self);
 }
@@ -443,20 +438,22 @@ function_changed(Datum arg, int cacheid, uint32 hash)
 	{
 		ProxyFunction *func = entry->func;
 
-		if (func == NULL || func->stale)
+		if (func == NULL)
 			continue;
-		if (hash == 0 || (cacheid == PROCOID && entry->hash == hash))
+		if (cacheid == PROCOID && (hash == 0 || entry->hash == hash))
 			func->stale = true;
+
+		/*
+		 * names of schemas and types are in the queries, not in the pg_proc
+		 * row
+		 */
 		if (cacheid == NAMESPACEOID)
-		{
-			/* schema names are in the queries, but not in the pg_proc row */
-			ItemPointerSetInvalid(&func->tid);
-			func->stale = true;
-		}
+			func->changed = true;
 		for (int i = 0; cacheid == TYPEOID && i < func->ntypes; i++)
 		{
-			if (func->type_hashes[i] == hash)
-				func->stale = true;
+			if (hash == 0 || func->type_hashes[i] == hash)
+				func->changed = true;
 		}
+		func->stale |= func->changed;
 	}
 }

@@ -130,13 +130,14 @@ typedef enum
 	RUN_QUERY					/* hashes are the rows of "run_query" */
 } ProxyRunKind;
 
-/* A compiled function. Immutable but for use_count, stale and lazy plans. */
+/* A compiled function. Immutable but for use_count, marks and lazy plans. */
 typedef struct ProxyFunction
 {
 	Oid			oid;
 	MemoryContext cxt;			/* holds this struct and all below */
 	int			use_count;		/* calls that run on it, plus the cache */
 	bool		stale;			/* must be checked against the catalogs */
+	bool		changed;		/* stale, and must be compiled anew */
 
 	/* what it was compiled from */
 	TransactionId xmin;			/* of the pg_proc row */

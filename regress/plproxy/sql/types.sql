@@ -183,4 +183,5 @@ select on_both($$
     drop type edge, point2, color, textrange, "Far Away"."Type";
     drop schema "Far Away";
 $$);
+select count(*) from everywhere('drop table called; drop function remember(int4), plain_record(int4)');
 drop function on_both;
