@@ -269,8 +269,10 @@ plproxy_connection_mapping_changed(uint32 hash)
 /*
  * Add the steps that make the session read and write values as we do. The
  * encoding was asked for when connecting, servers mostly have the styles by
- * default, and tell when one changes, so mostly there is nothing to add. What is
- * set in a transaction that fails is undone with it, which the server tells too.
+ * default, and tell when one changes, so mostly there is nothing to add. But for
+ * the encoding, what is set counts for this transaction only: behind a pooler the
+ * server's session is not ours, and what we left in it would meet somebody else's
+ * statements.
  */
 void
 plproxy_connection_settings(ProxyTask *task)
@@ -285,14 +287,9 @@ plproxy_connection_settings(ProxyTask *task)
 		plproxy_execute_step(task, STEP_SETTING,
 							 psprintf("set client_encoding = '%s'", GetDatabaseEncodingName()));
 	if (datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0)
-		plproxy_execute_step(task, STEP_SETTING, "set datestyle = 'ISO'");
+		plproxy_execute_step(task, STEP_SETTING, "select pg_catalog.set_config('datestyle', 'ISO', true)");
 	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
-		plproxy_execute_step(task, STEP_SETTING, "set intervalstyle = 'postgres'");
-
-	/*
-	 * For this transaction only: behind a pooler the server's session is not
-	 * ours, and what we left in it would meet somebody else's statements.
-	 */
+		plproxy_execute_step(task, STEP_SETTING, "select pg_catalog.set_config('intervalstyle', 'postgres', true)");
 	if (timeout)
 		plproxy_execute_step(task, STEP_SETTING,
 							 psprintf("select pg_catalog.set_config('statement_timeout', '%d', true)",
