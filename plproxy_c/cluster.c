@@ -89,7 +89,7 @@ static const Setting settings[] = {
 	{"connect_timeout", SETTING_TIME, offsetof(ProxyConfig, connect_timeout)},
 	{"connection_lifetime", SETTING_TIME, offsetof(ProxyConfig, connection_lifetime)},
 	{"default_user", SETTING_USER, offsetof(ProxyConfig, session_user)},
-	{"disable_binary", SETTING_IGNORED, 0},
+	{"disable_binary", SETTING_BOOL, offsetof(ProxyConfig, disable_binary)},
 	{"failover", SETTING_BOOL, offsetof(ProxyConfig, failover)},
 	{"hash_ranges", SETTING_RANGES, 0},
 	{"keepalive_count", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_count)},

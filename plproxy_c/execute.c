@@ -311,9 +311,9 @@ task_send(ProxyTask *task, const ProxyStep *step)
 		case STEP_QUERY:
 			if (task->prepared)
 				return PQsendQueryPrepared(pg, query->name, query->nparams, task->values,
-										   task->lengths, task->formats, 0);
+										   task->lengths, task->formats, task->call->binary);
 			return PQsendQueryParams(pg, query->sql, query->nparams, NULL, task->values,
-									 task->lengths, task->formats, 0);
+									 task->lengths, task->formats, task->call->binary);
 		case STEP_SYNC:
 			return PQpipelineSync(pg);
 		default:
@@ -441,7 +441,9 @@ task_take(ProxyTask *task)
 #ifdef LIBPQ_HAS_CHUNK_MODE
 		case PGRES_TUPLES_CHUNK:
 #endif
-			plproxy_result_rows(task);
+			/* libpq lets row mode slip into the first step of a pipeline */
+			if (kind == STEP_QUERY)
+				plproxy_result_rows(task);
 			return;
 		case PGRES_TUPLES_OK:
 			if (kind == STEP_QUERY)

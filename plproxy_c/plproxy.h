@@ -35,8 +35,25 @@
 #include <libpq-fe.h>
 
 /*
- * A type as far as values cross the wire in text. "typmod" is -1 unless the
- * type is that of a result column.
+ * How values of a type come where all come in binary. Those before WIRE_RECEIVE
+ * are decoded in place.
+ */
+typedef enum
+{
+	WIRE_BOOL,
+	WIRE_2,						/* integers of 2, 4, 8 bytes */
+	WIRE_4,
+	WIRE_8,
+	WIRE_FLOAT4,
+	WIRE_FLOAT8,
+	WIRE_RECEIVE,				/* for the type's receive function */
+	WIRE_STRING,				/* as text does */
+	WIRE_TEXT_ONLY				/* they cannot */
+} ProxyWire;
+
+/*
+ * A type as far as values cross the wire. "typmod" is -1 unless the type is that
+ * of a result column, and so is what follows "output".
  */
 typedef struct ProxyType
 {
@@ -46,6 +63,9 @@ typedef struct ProxyType
 	Oid			ioparam;		/* second argument of "input" */
 	FmgrInfo	input;
 	FmgrInfo	output;
+	ProxyWire	wire;
+	Oid			receive_ioparam;
+	FmgrInfo	receive;		/* valid for WIRE_RECEIVE */
 } ProxyType;
 
 /* One IN or INOUT argument. */
@@ -112,6 +132,8 @@ typedef struct ProxyShape
 	int			ncolumns;		/* columns of "desc" that are not dropped */
 	ProxyType  *columns;		/* one per attribute; oid invalid if dropped */
 	Oid			domain;			/* domain over the row type, or InvalidOid */
+	bool		binary;			/* values can come in binary */
+	bool		floats;			/* their text may have been rounded */
 	ProxyQuery *query;			/* what is sent to partitions */
 } ProxyShape;
 
@@ -190,6 +212,7 @@ typedef struct ProxyConfig
 	bool		session_user;	/* connect as session_user, not current_user */
 	ProxyPrepare prepared_statements;
 	bool		failover;		/* RUN ON ANY goes on with another partition */
+	bool		disable_binary; /* values come in text always */
 	bool		read_only;		/* remote transactions are read only */
 	bool		skip_failed;	/* on_partition_error = skip */
 } ProxyConfig;
@@ -418,6 +441,7 @@ typedef struct ProxyCall
 	int			nwaiting;		/* sockets in it */
 
 	/* result.c: where rows go */
+	bool		binary;			/* values come in binary */
 	Tuplestorestate *store;		/* a set, as the executor gets it */
 	int			turn;			/* the task whose rows go straight there */
 	bool		retractable;	/* none may, for a task can still drop its
@@ -606,6 +630,11 @@ extern void plproxy_stat_begin(ProxyCall *call);
 extern void plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome);
 extern PGDLLEXPORT Datum plproxy_stat_calls(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_stat_reset(PG_FUNCTION_ARGS);
+
+/* transfer.c */
+extern void plproxy_transfer_init(ProxyShape *shape, bool cast);
+extern Datum plproxy_transfer_text(ProxyType *type, char *value);
+extern Datum plproxy_transfer_binary(ProxyType *type, char *value, int len);
 
 /*
  * error.c

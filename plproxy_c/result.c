@@ -89,6 +89,7 @@ plproxy_result_shape(ProxyFunction *func, FunctionCallInfo fcinfo)
 	shape->query = func->select
 		? func->select
 		: plproxy_query_default(func, shape, fcinfo && func->shape == NULL);
+	plproxy_transfer_init(shape, func->select == NULL);
 	return shape;
 }
 
@@ -137,6 +138,7 @@ plproxy_result_begin(ProxyCall *call)
 
 	call->values = palloc(sizeof(Datum) * natts);
 	call->isnull = palloc(sizeof(bool) * natts);
+	call->binary = call->shape->binary && !call->cluster->config.disable_binary;
 	if (!call->func->returns_set)
 		return;
 
@@ -355,6 +357,7 @@ result_map(ProxyTask *task)
 				 plproxy_error_partition(task)));
 
 	fields = MemoryContextAllocZero(task->call->cxt, sizeof(int) * Max(shape->desc->natts, 1));
+	task->fields = fields;
 	for (int i = 0; shape->composite && i < shape->desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(shape->desc, i);
@@ -379,7 +382,22 @@ result_map(ProxyTask *task)
 					 plproxy_error_partition(task)));
 		fields[i] = field;
 	}
-	task->fields = fields;
+
+	/*
+	 * the query's casts have seen to it, unless names mean something else
+	 * there
+	 */
+	for (int i = 0; task->call->binary && i < shape->desc->natts; i++)
+	{
+		if (OidIsValid(shape->columns[i].oid) &&
+			PQftype(result, fields[i]) != shape->columns[i].oid)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the partition answered with type %u instead of %s",
+							PQftype(result, fields[i]), format_type_be(shape->columns[i].oid)),
+					 errhint("Set disable_binary for the cluster if names mean other types there."),
+					 plproxy_error_partition(task)));
+	}
 }
 
 /*
@@ -397,6 +415,7 @@ result_values(ProxyTask *task, PGresult *result, int row)
 		ProxyType  *type = &shape->columns[i];
 		int			field = task->fields[i];
 		char	   *value = NULL;
+		int			len = 0;
 
 		call->values[i] = (Datum) 0;
 		call->isnull[i] = true;
@@ -406,8 +425,11 @@ result_values(ProxyTask *task, PGresult *result, int row)
 		{
 			call->isnull[i] = false;
 			value = PQgetvalue(result, row, field);
+			len = PQgetlength(result, row, field);
 		}
-		call->values[i] = InputFunctionCall(&type->input, value, type->ioparam, type->typmod);
+		call->values[i] = call->binary
+			? plproxy_transfer_binary(type, value, len)
+			: plproxy_transfer_text(type, value);
 	}
 	if (OidIsValid(shape->domain))
 		shape_check_row(shape, call->values, call->isnull);
