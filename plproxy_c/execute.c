@@ -113,7 +113,7 @@ plproxy_execute(ProxyCall *call)
 		task_begin(&call->tasks[i]);
 	while (call->pending > 0)
 		call_turn(call);
-	if (call->skipping)
+	if (call->nskipped > 0)
 		call_drain(call);
 	call_finish(call);
 	error_context_stack = callback.previous;
@@ -539,18 +539,16 @@ static bool
 task_skip(ProxyTask *task, ProxyFailure failure, const char *message)
 {
 	ProxyCall  *call = task->call;
-	int			left = 0;
 
 	if (!call->skipping || failure == FAIL_ANSWER)
 		return false;
 	if (!task->skipped)
 	{
-		for (int i = 0; i < call->ntasks; i++)
-			left += !call->tasks[i].skipped;
-		if (left == 1)
+		if (call->nskipped + 1 == call->ntasks)
 			return false;
 		plproxy_error_task(task, failure, message, true);
 		task->skipped = true;
+		call->nskipped++;
 		plproxy_stat_task(task, OUTCOME_FAILED);
 		plproxy_result_restart(task);
 	}

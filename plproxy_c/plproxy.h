@@ -432,6 +432,7 @@ typedef struct ProxyCall
 	int			pending;		/* tasks not done */
 	TimestampTz query_by;		/* 0: no limit */
 	bool		skipping;		/* partitions that fail are left out */
+	int			nskipped;		/* so many were */
 	bool	   *tried;			/* partitions that were down; NULL: none was */
 	bool		named;			/* the error just made names its partition */
 	bool		tracked;		/* "started" is valid, tasks will be counted */
