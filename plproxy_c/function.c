@@ -262,8 +262,7 @@ function_check_local(ProxyFunction *func, ProxyQuery *query)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	const char *statement = query == func->run_query ? "RUN ON"
-	: func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER";
+	const char *statement;
 	volatile Oid type = InvalidOid;
 
 	if (query == NULL)
@@ -297,6 +296,8 @@ function_check_local(ProxyFunction *func, ProxyQuery *query)
 
 	if (!OidIsValid(type))
 		return;
+	statement = query == func->run_query ? "RUN ON"
+		: func->map == MAP_CONNECT ? "CONNECT" : "CLUSTER";
 	if (query == func->run_query
 		? type != INT2OID && type != INT4OID && type != INT8OID
 		: !plproxy_type_is_string(type))
