@@ -15,7 +15,7 @@ SUITES := $(patsubst %/Makefile,%,$(wildcard regress/*/Makefile))
 LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz \
+.PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz valgrind \
 	bench lint fmt fresh dist clean
 
 help: ## print this
@@ -57,6 +57,10 @@ matrix: ## build and test the extensions on PostgreSQL 17 and 18
 fuzz: ## let a fuzzer write function bodies for the plproxy parser (FUZZ_TIME=60)
 	@scripts/deps fuzz
 	@$(MAKE) -s -C plproxy_c fuzz
+
+valgrind: ## run the plproxy suite on a server under valgrind
+	@scripts/deps valgrind
+	@scripts/valgrind
 
 bench: ## measure ours beside the old tools (DRIVER=pgq, QUICK=1)
 	@scripts/deps bench
