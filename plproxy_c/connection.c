@@ -270,14 +270,16 @@ plproxy_connection_mapping_changed(uint32 hash)
  * Add the steps that make the session read and write values as we do. The
  * encoding was asked for when connecting, servers mostly have the styles by
  * default, and tell when one changes, so mostly there is nothing to add. But for
- * the encoding, what is set counts for this transaction only: behind a pooler the
- * server's session is not ours, and what we left in it would meet somebody else's
- * statements.
+ * the encoding and the name, which poolers track, what is set counts for this
+ * transaction only: behind a pooler the server's session is not ours, and what we
+ * left in it would meet somebody else's statements.
  */
 void
 plproxy_connection_settings(ProxyTask *task)
 {
-	PGconn	   *pg = task->conn->pg;
+	ProxyConn  *conn = task->conn;
+	ProxyFunction *func = task->call->func;
+	PGconn	   *pg = conn->pg;
 	int			timeout = task->call->cluster->config.statement_timeout;
 	const char *encoding = PQparameterStatus(pg, "client_encoding");
 	const char *datestyle = PQparameterStatus(pg, "DateStyle");
@@ -293,6 +295,14 @@ plproxy_connection_settings(ProxyTask *task)
 	if (task->call->shape->floats && !task->call->binary)
 		plproxy_execute_step(task, STEP_SETTING,
 							 "select pg_catalog.set_config('extra_float_digits', '1', true)");
+
+	if (conn->shows_function && plproxy_show_function)
+	{
+		const char *name = PQparameterStatus(pg, "application_name");
+
+		if (name == NULL || strcmp(name, func->application_name) != 0)
+			plproxy_execute_step(task, STEP_SETTING, func->application_set);
+	}
 	if (timeout)
 		plproxy_execute_step(task, STEP_SETTING,
 							 psprintf("select pg_catalog.set_config('statement_timeout', '%d', true)",
@@ -666,7 +676,7 @@ connection_start(ProxyTask *task, ProxyConn *conn)
 	names[n] = "client_encoding";
 	values[n++] = GetDatabaseEncodingName();
 	names[n] = "fallback_application_name";
-	values[n++] = "plproxy";
+	values[n++] = plproxy_show_function ? task->call->func->application_name : "plproxy";
 
 	pg = PQconnectStartParams(names, values, 0);
 	PQconninfoFree(options);
@@ -780,8 +790,14 @@ connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
 void
 plproxy_connection_check(ProxyTask *task)
 {
-	if (task->conn->needs_password && !PQconnectionUsedPassword(task->conn->pg))
+	ProxyConn  *conn = task->conn;
+	const char *name = PQparameterStatus(conn->pg, "application_name");
+
+	if (conn->needs_password && !PQconnectionUsedPassword(conn->pg))
 		password_error(task, "Let the partition ask this user for a password.");
+
+	/* any other name was chosen by the connect string, or a pooler */
+	conn->shows_function = name && strcmp(name, task->call->func->application_name) == 0;
 }
 
 static void

@@ -130,7 +130,9 @@ plproxy_execute_abort(ProxyCall *call)
 	{
 		ProxyTask  *task = &call->tasks[i];
 
-		if (task->failed)
+		/* also when what it answered could not be taken */
+		if (task->failed ||
+			(task->result && ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_OPERATOR_INTERVENTION))
 			plproxy_stat_task(task, OUTCOME_FAILED);
 		else if (task->conn)
 			plproxy_stat_task(task, OUTCOME_CANCELED);

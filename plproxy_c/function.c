@@ -17,6 +17,8 @@
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -48,6 +50,7 @@ static bool error_may_pass(int sqlstate);
 static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
 static void function_add_type(ProxyFunction *func, Oid type);
 static char *function_signature(ProxyFunction *func, Form_pg_proc form);
+static char *function_application_name(ProxyFunction *func);
 static bool function_is_current(ProxyFunction *func, HeapTuple tuple);
 static uint64 function_rowtype_id(Oid rowtype);
 static void function_forget(FunctionEntry *entry);
@@ -185,6 +188,9 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 	func->remote_name = quote_qualified_identifier(get_namespace_name(form->pronamespace),
 												   NameStr(form->proname));
 	func->signature = function_signature(func, form);
+	func->application_name = function_application_name(func);
+	func->application_set = psprintf("set application_name = %s",
+									 quote_literal_cstr(func->application_name));
 	MemoryContextSetIdentifier(cxt, func->signature);
 
 	context.func = func;
@@ -375,6 +381,25 @@ function_signature(ProxyFunction *func, Form_pg_proc form)
 						 format_type_be(form->proargtypes.values[i]));
 	appendStringInfoChar(&buf, ')');
 	return buf.data;
+}
+
+/*
+ * The name under which servers show the function's calls, as they would keep it:
+ * short, and in ASCII.
+ */
+static char *
+function_application_name(ProxyFunction *func)
+{
+	char	   *name = psprintf("plproxy %s@%s", func->remote_name, get_database_name(MyDatabaseId));
+
+	if (strlen(name) >= NAMEDATALEN)
+		name[NAMEDATALEN - 1] = '\0';
+	for (char *c = name; *c; c++)
+	{
+		if (*c < 32 || *c > 126)
+			*c = '?';
+	}
+	return name;
 }
 
 /* Is the function still what the catalogs say? */

@@ -170,6 +170,8 @@ typedef struct ProxyFunction
 	uint64		rowtype_id;		/* tupDesc_identifier of "rowtype" */
 
 	char	   *signature;		/* schema.name(types), for messages */
+	char	   *application_name;	/* by which partitions show its calls */
+	char	   *application_set;	/* the statement that sets it */
 	char	   *remote_name;	/* "schema"."name", quoted as needed */
 	bool		returns_set;
 	int			nargs;
@@ -288,6 +290,7 @@ typedef struct ProxyConn
 	bool		unsent;			/* libpq still holds bytes to send */
 	bool		doomed;			/* close it when its call is done */
 	bool		by_connect;		/* CONNECT used it last, not a cluster */
+	bool		shows_function; /* its application_name is ours to set */
 	bool		needs_password; /* it is of no use unless one was asked for */
 	uint64		used_at;		/* number of the use */
 	char	   *cluster;		/* that used it last, NULL if CONNECT did */
@@ -625,6 +628,8 @@ typedef enum
 	OUTCOME_FAILED,				/* the partition or its connection failed */
 	OUTCOME_CANCELED			/* the call ended before the partition did */
 } ProxyOutcome;
+
+extern bool plproxy_show_function;	/* in application_name */
 
 extern void plproxy_stat_init(void);
 extern void plproxy_stat_begin(ProxyCall *call);

@@ -92,6 +92,8 @@ static void stat_put(ReturnSetInfo *rsinfo, const StatKey *key, const StatCounts
 PG_FUNCTION_INFO_V1(plproxy_stat_calls);
 PG_FUNCTION_INFO_V1(plproxy_stat_reset);
 
+bool		plproxy_show_function = true;
+
 static bool track_calls = true;
 static int	stat_max = STAT_MAX_DEFAULT;
 
@@ -113,6 +115,10 @@ plproxy_stat_init(void)
 							NULL, &stat_max, STAT_MAX_DEFAULT, STAT_MAX_MIN, STAT_MAX_MAX,
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
 							0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("plproxy.show_function",
+							 "Shows partitions in application_name which function calls.",
+							 NULL, &plproxy_show_function, true, PGC_USERSET, 0, NULL, NULL, NULL);
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

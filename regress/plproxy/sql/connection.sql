@@ -61,7 +61,7 @@ select who();
 insert into plproxy.config values ('four', 'default_user', 'session_user');
 update plproxy.cluster set version = version + 1 where name = 'four';
 set role plproxy_caller;
-select who() = session_user || ' plproxy';
+select who() like session_user || ' plproxy %';
 reset role;
 delete from plproxy.config where name = 'four';
 update plproxy.cluster set version = version + 1 where name = 'four';

@@ -93,7 +93,7 @@ create function pids() returns setof int4 language plproxy as $$ cluster 'four';
 create table before as select pids() as pid;
 select attempt('select fail_on_two()');
 select count(*), count(distinct b.pid) from before b join pids() p on p = b.pid;
-select count(*) from pg_stat_activity where query like '%fail_on_two%' and state = 'active' and application_name = 'plproxy';
+select count(*) from pg_stat_activity where query like '%fail_on_two%' and state = 'active' and application_name like 'plproxy %';
 drop table before;
 
 -- a statement_timeout over there is an error like any other, and hangs nobody

@@ -16,6 +16,7 @@ create function word(i_n int4) returns text language plproxy as $$ cluster 'four
 create function fail_on(i_db text) returns setof int4 language plproxy as $$ cluster 'four'; run on all; $$;
 create function direct(i_connstr text) returns text language plproxy as $$ connect i_connstr; select 'abc'; $$;
 create function lost() returns int4 language plproxy as $$ connect 'host=127.0.0.1 port=1 dbname=nowhere'; $$;
+create function unfit() returns setof int4 language plproxy as $$ cluster 'four'; run on 3; select 'x'; $$;
 -- fresh connections, and counts of this session alone
 \c -
 \set SHOW_CONTEXT never
@@ -47,6 +48,7 @@ select fail_on('plproxy_part2');
 select lost();
 \set VERBOSITY default
 select word(null);
+select unfit();
 select datname = current_database() as here, usename = current_user as me, function, cluster, partition, calls, errors, canceled, rows, bytes
 from plproxy_stat_calls
 order by function, cluster, partition;
@@ -113,6 +115,33 @@ set statement_timeout = '100ms';
 select contexts($$select fail_on('nowhere')$$);
 reset statement_timeout;
 
-drop function words, word, fail_on, lost, contexts;
+-- by which name a partition shows the session: the calling function and database
+create function shown() returns text language plproxy as $$ cluster 'four'; run on 1; select current_setting('application_name'); $$;
+create function shown(i_sql text) returns text language plproxy as $$ cluster 'four'; run on 1; select current_setting('application_name') || coalesce(i_sql, ''); $$;
+create function "shöwn by a name that is longer than what fits"() returns text language plproxy as $$
+    cluster 'four'; run on 1; select current_setting('application_name');
+$$;
+create function shown_connect(i_connstr text) returns text language plproxy as $$ connect i_connstr; select current_setting('application_name'); $$;
+create function rename_me() returns text language plproxy as $$ cluster 'four'; run on 1; select set_config('application_name', 'else', false); $$;
+create function shown_fail() returns text language plproxy as $$ cluster 'four'; run on 1; select (1 / 0)::text; $$;
+\c -
+select shown(), "shöwn by a name that is longer than what fits"(), shown('');
+select rename_me(), shown();
+-- an error takes the name back with all else
+select shown_fail();
+select shown();
+select shown_connect(connstr('plproxy_part0'));
+select shown_connect(connstr('plproxy_part0') || ' application_name=mine'), shown_connect(connstr('plproxy_part0') || ' application_name=mine');
+\c -
+set plproxy.show_function = off;
+select shown(), "shöwn by a name that is longer than what fits"();
+\c -
+select shown();
+set plproxy.show_function = off;
+select word(1), "shöwn by a name that is longer than what fits"();
+reset plproxy.show_function;
+
+drop function shown(), shown(text), "shöwn by a name that is longer than what fits"(), shown_connect, rename_me, shown_fail;
+drop function words, word, fail_on, lost, unfit, contexts;
 drop owned by plproxy_watcher;
 drop role plproxy_watcher;
