@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
@@ -237,7 +239,7 @@ query_name(ProxyQuery *query)
 			return;
 		}
 	}
-	snprintf(query->name, PREPARED_NAME_LEN, "plproxy_%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x",
+	snprintf(query->name, PREPARED_NAME_LEN, "plproxy_%016" PRIx64 "%016" PRIx64,
 			 hash_bytes_extended(sql, len, GetDatabaseEncoding()),
 			 hash_bytes_extended(sql, len, ~(uint64) GetDatabaseEncoding()));
 }
