@@ -105,7 +105,7 @@ pg_noreturn static void remote_throw(ProxyRemote *remote);
 static void remotes_command(const char *command);
 static bool remotes_run(int timeout, bool cancel);
 static void remotes_undo(void);
-static void remotes_wait(TimestampTz until, bool to_the_end);
+static void remotes_wait(TimestampTz until);
 static WaitEventSet *remotes_wait_set(void);
 static void remotes_cancel(void);
 static TimestampTz remotes_deadline(void);
@@ -494,7 +494,7 @@ remotes_run(int timeout, bool cancel)
 		if (remote->command[0])
 			remote_send(remote);
 	}
-	remotes_wait(until, false);
+	remotes_wait(until);
 	in_time = remotes_asked() == 0;
 	if (!in_time && cancel)
 		remotes_cancel();
@@ -524,16 +524,15 @@ remotes_run(int timeout, bool cancel)
 
 /*
  * Wait for answers until all are there, the time is up (0: never), or the user
- * wants to stop; the end of the backend can wait if it is "to_the_end". As when
- * waiting for a standby, no other interrupt is looked at: it might throw, and what
- * was found out would be lost.
+ * wants to stop or the backend is to end. As when waiting for a standby, no other
+ * interrupt is looked at: it might throw, and what was found out would be lost.
  */
 static void
-remotes_wait(TimestampTz until, bool to_the_end)
+remotes_wait(TimestampTz until)
 {
 	WaitEventSet *set = NULL;
 
-	while (remotes_asked() > 0 && !QueryCancelPending && (to_the_end || !ProcDiePending))
+	while (remotes_asked() > 0 && !QueryCancelPending && !ProcDiePending)
 	{
 		WaitEvent	events[16];
 		long		timeout = -1;
@@ -602,7 +601,7 @@ remotes_wait_set(void)
 
 /*
  * Cancel what has not answered, and wait some time for the answers: they say what
- * became of it. Another request of the user to stop ends the waiting.
+ * became of it. Only another request to stop, or to end, ends the waiting.
  */
 static void
 remotes_cancel(void)
@@ -610,11 +609,13 @@ remotes_cancel(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz give_up = TimestampTzPlusMilliseconds(now, RESOLVE_MS);
 	ProxyConn **conns = palloc(sizeof(ProxyConn *) * remotes_asked());
-	bool		wanted = QueryCancelPending;
+	bool		to_stop = QueryCancelPending;
+	bool		to_end = ProcDiePending;
 	long		patience = RECANCEL_MS;
 
 	QueryCancelPending = false;
-	while (remotes_asked() > 0 && now < give_up && !QueryCancelPending)
+	ProcDiePending = false;
+	while (remotes_asked() > 0 && now < give_up && !QueryCancelPending && !ProcDiePending)
 	{
 		TimestampTz again = TimestampTzPlusMilliseconds(now, patience);
 		dlist_iter	iter;
@@ -628,15 +629,13 @@ remotes_cancel(void)
 				conns[n++] = remote->conn;
 		}
 		plproxy_cancel(conns, n, Min(again, give_up));
-		remotes_wait(Min(again, give_up), true);
+		remotes_wait(Min(again, give_up));
 		patience *= 2;
 		now = GetCurrentTimestamp();
 	}
-	if (wanted)
-	{
-		QueryCancelPending = true;
-		InterruptPending = true;
-	}
+	QueryCancelPending |= to_stop;
+	ProcDiePending |= to_end;
+	InterruptPending |= to_stop || to_end;
 	pfree(conns);
 }
 
