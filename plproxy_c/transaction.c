@@ -25,6 +25,7 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/predicate.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -697,6 +698,13 @@ transaction_commit(void)
 				remote_throw(remote);
 		}
 	}
+
+	/*
+	 * The server does this after us, when it is too late. Doing it twice is
+	 * no harm: from the first time on, conflicts are for others to give way
+	 * to.
+	 */
+	PreCommit_CheckForSerializationFailure();
 
 	/* from here on no interrupt may come between them and the local commit */
 	HOLD_INTERRUPTS();

@@ -23,7 +23,7 @@ psql -d postgres -c 'create database tied_proxy' -c 'create database tied_p0'
 PGPORT=$port1 psql -d postgres -c 'create database tied_p1'
 for port in "$PGPORT" "$port1"; do
     [ "$port" = "$PGPORT" ] && db=tied_p0 || db=tied_p1
-    PGPORT=$port psql -d $db <<'SQL'
+    PGPORT=$port psql -d "$db" <<'SQL'
 create table item (id int4);
 create function put(i_id int4) returns void language sql as 'insert into item values (i_id)';
 create function put_loud(i_id int4) returns void language sql as 'insert into item values (i_id); notify tied';
@@ -66,7 +66,7 @@ holds() {
     one=$(proxy -c "select 'proxy' from item where id = $1") && where+="$one "
     one=$(psql -d tied_p0 -c "select 'p0' from item where id = $1") && where+="$one "
     one=$(second -c "select 'p1' from item where id = $1") && where+="$one"
-    echo $where
+    echo "${where% }"
 }
 # result ID WANTED-ERROR WANTED-PLACES
 result() { [ "$said" = "$2" ] && [ "$(holds "$1")" = "$3" ] || { echo "said: $said; stands on: $(holds "$1")"; cat "$dir/out"; return 1; }; }
