@@ -24,10 +24,10 @@ select current_database() as proxy_db \gset
 \i partition.sql
 \c :proxy_db
 
--- the members of the extension
+-- the members of the extension; row types are some only from PostgreSQL 17 on
 select pg_describe_object(classid, objid, 0)
 from pg_depend
-where refclassid = 'pg_extension'::regclass and deptype = 'e'
+where refclassid = 'pg_extension'::regclass and deptype = 'e' and classid <> 'pg_type'::regclass
   and refobjid = (select oid from pg_extension where extname = 'plproxy')
 order by 1;
 
