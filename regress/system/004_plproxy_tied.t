@@ -62,11 +62,11 @@ at() { until_true 20 eval "[ -n \"\$(its_pid '$1')\" ]"; }
 ended() { wait $client; said=$(grep -o 'ERROR.*\|.*terminat.*' "$dir/out" | tr '\n' ' ' | sed 's/ *$//'); }
 # holds ID: on which of proxy, first and second the transaction stands.
 holds() {
-    local where="" one
-    one=$(proxy -c "select 'proxy' from item where id = $1") && where+="$one "
-    one=$(psql -d tied_p0 -c "select 'p0' from item where id = $1") && where+="$one "
-    one=$(second -c "select 'p1' from item where id = $1") && where+="$one"
-    echo "${where% }"
+    {
+        proxy -c "select 'proxy' from item where id = $1"
+        psql -d tied_p0 -c "select 'p0' from item where id = $1"
+        second -c "select 'p1' from item where id = $1"
+    } | paste -sd ' '
 }
 # result ID WANTED-ERROR WANTED-PLACES
 result() { [ "$said" = "$2" ] && [ "$(holds "$1")" = "$3" ] || { echo "said: $said; stands on: $(holds "$1")"; cat "$dir/out"; return 1; }; }
