@@ -281,11 +281,11 @@ plproxy_connection_settings(ProxyTask *task)
 	ProxyFunction *func = task->call->func;
 	PGconn	   *pg = conn->pg;
 	int			timeout = task->call->cluster->config.statement_timeout;
-	const char *encoding = PQparameterStatus(pg, "client_encoding");
 	const char *datestyle = PQparameterStatus(pg, "DateStyle");
 	const char *intervalstyle = PQparameterStatus(pg, "IntervalStyle");
 
-	if (encoding == NULL || pg_char_to_encoding(encoding) != GetDatabaseEncoding())
+	/* libpq keeps it as a number, which is the server's */
+	if (PQclientEncoding(pg) != GetDatabaseEncoding())
 		plproxy_execute_step(task, STEP_SETTING,
 							 psprintf("set client_encoding = '%s'", GetDatabaseEncodingName()));
 	if (datestyle == NULL || strncmp(datestyle, "ISO", 3) != 0)

@@ -44,6 +44,7 @@ typedef enum
 	WIRE_2,						/* integers of 2, 4, 8 bytes */
 	WIRE_4,
 	WIRE_8,
+	WIRE_TIMESTAMP,				/* with or without time zone */
 	WIRE_FLOAT4,
 	WIRE_FLOAT8,
 	WIRE_RECEIVE,				/* for the type's receive function */
@@ -454,7 +455,8 @@ typedef struct ProxyCall
 	struct ProxyTask *row_task; /* whose row that is */
 	Datum	   *values;			/* room for a row */
 	bool	   *isnull;
-	MemoryContext row_cxt;		/* what is needed while a row is converted */
+	MemoryContext row_cxt;		/* what is needed while rows are converted */
+	int64		row_bytes;		/* of rows since it was reset */
 } ProxyCall;
 
 /* handler.c */

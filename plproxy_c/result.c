@@ -22,6 +22,13 @@
 
 #include "plproxy.h"
 
+/*
+ * What converting a row allocates is freed when that may be more than this. A
+ * row counts as its values and something for each.
+ */
+#define MAX_ROWS_BYTES 8192
+#define ROW_BYTES 200
+
 static void result_store(ProxyTask *task);
 static void result_append(ProxyTask *task);
 static void result_map(ProxyTask *task);
@@ -310,9 +317,14 @@ result_store(ProxyTask *task)
 	old = MemoryContextSwitchTo(call->row_cxt);
 	for (int row = 0; row < nrows; row++)
 	{
+		call->row_bytes += ROW_BYTES;
 		result_values(task, task->result, row);
 		tuplestore_putvalues(store, call->shape->desc, call->values, call->isnull);
-		MemoryContextReset(call->row_cxt);
+		if (call->row_bytes > MAX_ROWS_BYTES)
+		{
+			MemoryContextReset(call->row_cxt);
+			call->row_bytes = 0;
+		}
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -415,17 +427,18 @@ result_values(ProxyTask *task, PGresult *result, int row)
 		ProxyType  *type = &shape->columns[i];
 		int			field = task->fields[i];
 		char	   *value = NULL;
-		int			len = 0;
+		int			len;
 
 		call->values[i] = (Datum) 0;
 		call->isnull[i] = true;
 		if (!OidIsValid(type->oid))
 			continue;
-		if (!PQgetisnull(result, row, field))
+		len = PQgetlength(result, row, field);
+		if (len > 0 || !PQgetisnull(result, row, field))
 		{
 			call->isnull[i] = false;
 			value = PQgetvalue(result, row, field);
-			len = PQgetlength(result, row, field);
+			call->row_bytes += len;
 		}
 		call->values[i] = call->binary
 			? plproxy_transfer_binary(type, value, len)

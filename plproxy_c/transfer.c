@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "plproxy.h"
 
@@ -40,6 +41,8 @@ plproxy_transfer_init(ProxyShape *shape, bool cast)
 		if (!OidIsValid(type->oid))
 			continue;
 		type->wire = wire_of(type->oid);
+		if (type->wire == WIRE_TIMESTAMP && type->typmod >= 0)
+			type->wire = WIRE_RECEIVE;	/* which rounds it */
 		if (type->wire == WIRE_RECEIVE)
 		{
 			Oid			function;
@@ -92,6 +95,16 @@ plproxy_transfer_binary(ProxyType *type, char *value, int len)
 				break;
 			memcpy(&n64, wire_check(type, value, len, 8), 8);
 			return Int64GetDatum((int64) pg_ntoh64(n64));
+		case WIRE_TIMESTAMP:
+			if (value == NULL)
+				break;
+			memcpy(&n64, wire_check(type, value, len, 8), 8);
+			n64 = pg_ntoh64(n64);
+			if (!TIMESTAMP_NOT_FINITE((Timestamp) n64) && !IS_VALID_TIMESTAMP((Timestamp) n64))
+				ereport(ERROR,
+						(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						 errmsg("timestamp out of range")));
+			return TimestampGetDatum((Timestamp) n64);
 		case WIRE_FLOAT4:
 			if (value == NULL)
 				break;
@@ -147,6 +160,9 @@ wire_of(Oid oid)
 			return WIRE_4;
 		case INT8OID:
 			return WIRE_8;
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return WIRE_TIMESTAMP;
 		case FLOAT4OID:
 			return WIRE_FLOAT4;
 		case FLOAT8OID:
@@ -155,8 +171,6 @@ wire_of(Oid oid)
 		case DATEOID:
 		case TIMEOID:
 		case TIMETZOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
 		case INTERVALOID:
 		case NUMERICOID:
 		case UUIDOID:
