@@ -32,7 +32,7 @@ Datum
 plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext cxt = AllocSetContextCreate(caller, "PL/Proxy call", ALLOCSET_SMALL_SIZES);
+	MemoryContext cxt = AllocSetContextCreate(caller, "PL/Proxy call", ALLOCSET_DEFAULT_SIZES);
 	ProxyCall  *call = MemoryContextAllocZero(cxt, sizeof(ProxyCall));
 	volatile Datum result = (Datum) 0;
 

@@ -76,7 +76,7 @@ plproxy_split_value(const ProxyArg *arg, const ProxySplit *array, ProxyTask *tas
 {
 	StringInfo	binary;
 
-	if (!split_is_binary(arg))
+	if (task->call->cluster->config.disable_binary || !split_is_binary(arg))
 	{
 		task->values[param] = OutputFunctionCall((FmgrInfo *) &arg->type.output,
 												 split_array(arg, array, task));

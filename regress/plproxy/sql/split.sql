@@ -78,7 +78,7 @@ set datestyle = 'SQL, DMY';
 set bytea_output = 'escape';
 set extra_float_digits = 0;
 set timezone = 'UTC';
-select echoes(t, a) from (values
+create table kinds as select * from (values
     ('bool[]', '{t,f,null,t}'),
     ('int2[]', '{-32768,0,null,32767}'),
     ('int4[]', '{-2147483648,null,0,2147483647}'),
@@ -105,6 +105,15 @@ select echoes(t, a) from (values
     ('mood[]', '{sad,null,ok,sad}'),
     ('int2vector', '1 2 3 4'),
     ('oidvector', '1 2 3 4')) v(t, a);
+create table echoed as select echoes(t, a) from kinds;
+table echoed;
+-- the same in text
+insert into plproxy.config values ('four', 'disable_binary', 'on');
+update plproxy.cluster set version = version + 1 where name = 'four';
+select count(*), count(e) filter (where e in (table echoed)) same from kinds, echoes(t, a) e;
+delete from plproxy.config where name = 'four';
+update plproxy.cluster set version = version + 1 where name = 'four';
+drop table kinds, echoed;
 reset datestyle;
 reset bytea_output;
 reset extra_float_digits;
