@@ -683,7 +683,7 @@ transaction_commit(void)
 	dlist_iter	iter;
 
 	transaction_check();
-	if (remotes.head.next->next != &remotes.head && !XactReadOnly)
+	if (dlist_head_node(&remotes) != dlist_tail_node(&remotes) && !XactReadOnly)
 	{
 		remotes_command("set constraints all immediate");
 		in_time = remotes_run(0, true);

@@ -151,6 +151,35 @@ ended
 wait $holder
 is "the partition's server stops before it committed: not known; the other one has it" result 9 "ERROR:  08007" "p0"
 
+# A partition that stands still holds up a rollback for a bounded time.
+begun=$SECONDS
+PGOPTIONS='-c plproxy.transactions=tied' "$PGBIN/psql" -X -q -At -d tied_proxy >"$dir/out" 2>&1 <<'SQL'
+begin;
+select put(0, 11), put(1, 11);
+select pid from plproxy_connections where partition = 1 \gset
+\setenv P :pid
+\! kill -STOP $P
+rollback;
+select count(*) || ' open' from plproxy_connections where state <> 'idle';
+\! kill -CONT $P
+SQL
+said=$(grep -v '|' "$dir/out")
+is "a rollback does not wait for a partition that stands still" result 11 "0 open" ""
+is "but some seconds" test $((SECONDS - begun)) -lt 30
+
+# What fails here once the partitions have committed cannot undo that, and says so.
+"$PGBIN/psql" -X -q -At -d tied_proxy >"$dir/out" 2>&1 <<'SQL'
+\set VERBOSITY sqlstate
+set plproxy.transactions = tied;
+begin;
+create temp table emptied (id int4 primary key) on commit delete rows;
+create temp table referring (id int4 references emptied);
+select put(0, 12);
+commit;
+SQL
+said=$(sort "$dir/out" | grep . | tr '\n' ' ')
+is "the local commit fails after the remote ones: a warning" result 12 "ERROR:  0A000 WARNING:  40003 " "p0"
+
 second -c 'alter system reset synchronous_standby_names' -c 'select pg_reload_conf()' >/dev/null
 until_true 10 test "" = "$(second -c 'show synchronous_standby_names')"
 begin 10 put "0 1"

@@ -32,6 +32,13 @@ select read_fail('5');
 select read_pid() = :pid;
 select distinct state from plproxy_connections;
 
+-- prepared statements that are gone are made anew, in a transaction again
+select count(*) from read_items();
+select count(*) from everywhere('deallocate all');
+select count(*) from read_items();
+select read_mode();
+select distinct state from plproxy_connections;
+
 -- it is the cluster that is read only, not the connection: others may share it
 select write_put(1);
 select read_items();
