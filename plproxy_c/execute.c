@@ -27,7 +27,13 @@
  */
 #define DRAIN_MS 2000
 
-/* How long, of that, until they have heard that it is over. */
+/*
+ * How long they may go on before they are cancelled: what takes no longer is done
+ * sooner than a request, which needs a connection of its own, could stop it.
+ */
+#define GRACE_MS 5
+
+/* How long, of DRAIN_MS, until they have heard that it is over. */
 #define CANCEL_MS 1500
 
 /* When a query that goes on is asked again to stop; doubled each time. */
@@ -62,6 +68,7 @@ static void task_flush(ProxyTask *task);
 static void task_event(ProxyTask *task, uint32 events);
 static void task_read(ProxyTask *task, bool broken);
 static void task_take(ProxyTask *task);
+static bool result_is_farewell(const PGresult *result);
 static bool task_step(ProxyTask *task, const PGresult *result);
 static void task_finish(ProxyTask *task);
 static void task_fail(ProxyTask *task, ProxyFailure failure, const char *message);
@@ -80,7 +87,9 @@ static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
 static void call_drain(ProxyCall *call);
 static void call_finish(ProxyCall *call);
+static void abort_hangup(ProxyCall *call);
 static void abort_cancel(ProxyCall *call);
+static void abort_wait(ProxyCall *call, TimestampTz deadline);
 static int	abort_pending(ProxyCall *call);
 static bool abort_drain(ProxyTask *task, bool broken);
 
@@ -149,48 +158,28 @@ plproxy_execute_abort(ProxyCall *call)
 static void
 call_drain(ProxyCall *call)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz give_up = TimestampTzPlusMilliseconds(now, DRAIN_MS);
+	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
 	long		patience = RECANCEL_MS;
-	TimestampTz cancel_again = TimestampTzPlusMilliseconds(now, patience);
 
 	/* what query_timeout has made us skip still runs */
 	for (int i = 0; i < call->ntasks; i++)
 		call->tasks[i].done &= !call->tasks[i].skipped;
 	call->wait_stale = true;
-	abort_cancel(call);
+	abort_hangup(call);
 	call->pending = abort_pending(call);
-	while (call->pending > 0 && !QueryCancelPending && !ProcDiePending)
+	abort_wait(call, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GRACE_MS));
+	while (call->pending > 0)
 	{
-		WaitEvent	events[WAIT_EVENTS];
-		long		timeout;
-		int			n;
+		TimestampTz cancel_again;
 
-		now = GetCurrentTimestamp();
-		if (now >= give_up)
+		abort_cancel(call);
+		call->wait_stale = true;
+		call->pending = abort_pending(call);
+		cancel_again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
+		abort_wait(call, Min(give_up, cancel_again));
+		if (QueryCancelPending || ProcDiePending || GetCurrentTimestamp() >= give_up)
 			break;
-		if (now >= cancel_again)
-		{
-			abort_cancel(call);
-			call->pending = abort_pending(call);
-			call->wait_stale = true;
-			patience *= 2;
-			cancel_again = TimestampTzPlusMilliseconds(now, patience);
-			continue;
-		}
-		timeout = TimestampDifferenceMilliseconds(now, Min(give_up, cancel_again));
-		n = call_wait(call, timeout, WAIT_CANCEL, events);
-		for (int i = 0; i < n; i++)
-		{
-			ProxyConn  *conn = events[i].user_data;
-
-			if (conn == NULL)
-				ResetLatch(MyLatch);
-			else if (!task_is_pending(conn->task))
-				call->wait_stale = true;
-			else if (abort_drain(conn->task, !PQconsumeInput(conn->pg)))
-				call->pending--;
-		}
+		patience *= 2;
 	}
 }
 
@@ -465,10 +454,12 @@ task_take(ProxyTask *task)
 			/* when a connection breaks, libpq makes a result without fields */
 			if (!task->skipped && plproxy_prepared_heal(task))
 				task->again = true;
-			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE))
-				task_fail(task, FAIL_REMOTE, NULL);
-			else
+			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE) == NULL)
 				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
+			else if (result_is_farewell(task->result))
+				task_fail(task, FAIL_LOST, PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY));
+			else
+				task_fail(task, FAIL_REMOTE, NULL);
 			return;
 		default:
 			/* COPY and the like: there is no way back but to hang up */
@@ -480,6 +471,19 @@ task_take(ProxyTask *task)
 	/* was this the last statement? */
 	if (task->step + 1 + (task->pipeline ? 1 : 0) == task->nsteps)
 		task->answered = true;
+}
+
+/*
+ * Does the partition's server hang up, because somebody told it to or because it
+ * goes down? Its SQLSTATE would tell our caller that his own session ends.
+ */
+static bool
+result_is_farewell(const PGresult *result)
+{
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return severity && strcmp(severity, "FATAL") == 0 &&
+		strncmp(PQresultErrorField(result, PG_DIAG_SQLSTATE), "57P", 3) == 0;
 }
 
 /*
@@ -822,6 +826,20 @@ call_finish(ProxyCall *call)
 	}
 }
 
+/* Give up the connections on which the whole conversation was never sent. */
+static void
+abort_hangup(ProxyCall *call)
+{
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		ProxyConn  *conn = call->tasks[i].conn;
+
+		if (task_is_pending(&call->tasks[i]) &&
+			(conn->state == CONN_CONNECTING || conn->unsent || PQstatus(conn->pg) == CONNECTION_BAD))
+			conn->state = CONN_BROKEN;
+	}
+}
+
 /*
  * Cancel what runs. A request that reaches a server before the query does is lost
  * on it, so this is done again for those that go on regardless.
@@ -834,15 +852,8 @@ abort_cancel(ProxyCall *call)
 
 	for (int i = 0; i < call->ntasks; i++)
 	{
-		ProxyTask  *task = &call->tasks[i];
-		ProxyConn  *conn = task->conn;
-
-		if (!task_is_pending(task))
-			continue;
-		if (conn->state == CONN_CONNECTING || conn->unsent || PQstatus(conn->pg) == CONNECTION_BAD)
-			conn->state = CONN_BROKEN;
-		else if (!task->answered)
-			conns[n++] = conn;
+		if (task_is_pending(&call->tasks[i]) && !call->tasks[i].answered)
+			conns[n++] = call->tasks[i].conn;
 	}
 	if (n > 0)
 		plproxy_cancel(conns, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_MS));
@@ -853,6 +864,33 @@ abort_cancel(ProxyCall *call)
 			conns[i]->state = CONN_BROKEN;
 	}
 	pfree(conns);
+}
+
+/* Read answers away until all are done, or the deadline or a cancel request comes. */
+static void
+abort_wait(ProxyCall *call, TimestampTz deadline)
+{
+	while (call->pending > 0 && !QueryCancelPending && !ProcDiePending)
+	{
+		WaitEvent	events[WAIT_EVENTS];
+		TimestampTz now = GetCurrentTimestamp();
+		int			n;
+
+		if (now >= deadline)
+			return;
+		n = call_wait(call, TimestampDifferenceMilliseconds(now, deadline), WAIT_CANCEL, events);
+		for (int i = 0; i < n; i++)
+		{
+			ProxyConn  *conn = events[i].user_data;
+
+			if (conn == NULL)
+				ResetLatch(MyLatch);
+			else if (!task_is_pending(conn->task))
+				call->wait_stale = true;
+			else if (abort_drain(conn->task, !PQconsumeInput(conn->pg)))
+				call->pending--;
+		}
+	}
 }
 
 /* How many connections must still be drained? */
