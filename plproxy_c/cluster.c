@@ -1,6 +1,6 @@
 /*
  * cluster.c
- *	  Clusters: where their partitions are, their settings, as whom to connect.
+ *	  Clusters: where their partitions are, and as whom to connect to them.
  *
  * A cluster is a foreign server of the wrapper "plproxy", or else what the three
  * functions plproxy.get_cluster_* say. A loaded ProxyCluster never changes; what
@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
@@ -23,8 +21,6 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "common/hashfn.h"
-#include "common/int.h"
-#include "common/string.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
@@ -46,9 +42,6 @@
 /* So many users of a cluster are remembered. */
 #define MAX_KEPT_LOGINS 16
 
-/* Slots that hash_ranges may have. */
-#define MAX_SLOTS (1 << 20)
-
 typedef struct ClusterEntry
 {
 	const char *name;			/* hash key, must be first */
@@ -64,44 +57,6 @@ typedef struct ClusterFunction
 	const char *sql;
 	SPIPlanPtr	plan;			/* NULL before the first run */
 } ClusterFunction;
-
-typedef enum
-{
-	SETTING_NUMBER,				/* 0 and up */
-	SETTING_TIME,				/* plain seconds or with a unit; kept in ms */
-	SETTING_SECONDS,			/* the same, kept in seconds */
-	SETTING_BOOL,
-	SETTING_PREPARE,			/* auto, on or off */
-	SETTING_ON_ERROR,			/* error or skip */
-	SETTING_USER,				/* current_user or session_user */
-	SETTING_RANGES,				/* the text of hash_ranges */
-	SETTING_IGNORED				/* a number that no longer has an effect */
-} SettingKind;
-
-typedef struct Setting
-{
-	const char *name;
-	SettingKind kind;
-	size_t		offset;			/* in ProxyConfig */
-} Setting;
-
-static const Setting settings[] = {
-	{"connect_timeout", SETTING_TIME, offsetof(ProxyConfig, connect_timeout)},
-	{"connection_lifetime", SETTING_TIME, offsetof(ProxyConfig, connection_lifetime)},
-	{"default_user", SETTING_USER, offsetof(ProxyConfig, session_user)},
-	{"disable_binary", SETTING_BOOL, offsetof(ProxyConfig, disable_binary)},
-	{"failover", SETTING_BOOL, offsetof(ProxyConfig, failover)},
-	{"hash_ranges", SETTING_RANGES, 0},
-	{"keepalive_count", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_count)},
-	{"keepalive_idle", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_idle)},
-	{"keepalive_interval", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_interval)},
-	{"modular_mapping", SETTING_BOOL, offsetof(ProxyConfig, modular_mapping)},
-	{"on_partition_error", SETTING_ON_ERROR, offsetof(ProxyConfig, skip_failed)},
-	{"prepared_statements", SETTING_PREPARE, offsetof(ProxyConfig, prepared_statements)},
-	{"query_timeout", SETTING_TIME, offsetof(ProxyConfig, query_timeout)},
-	{"read_only", SETTING_BOOL, offsetof(ProxyConfig, read_only)},
-	{"statement_timeout", SETTING_TIME, offsetof(ProxyConfig, statement_timeout)},
-};
 
 /* Values of plproxy.password_required. */
 typedef enum
@@ -124,15 +79,6 @@ static const struct config_enum_entry password_levels[] = {
 	{NULL, 0, false}
 };
 
-/* Units of time, and how many milliseconds each is. */
-static const struct
-{
-	const char *name;
-	int64		ms;
-}			time_units[] = {
-	{"", 1000}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000},
-};
-
 static ClusterFunction config_function = {
 	"get_cluster_config", "select * from plproxy.get_cluster_config($1)"
 };
@@ -151,10 +97,6 @@ static void cluster_error_context(void *name);
 static Oid	server_lookup(const char *name);
 static ProxyCluster *cluster_begin(const char *name);
 static void cluster_finish(ProxyCluster *cluster, List *connstrs);
-static void slots_build(ProxyCluster *cluster, int npartitions);
-static const char *slots_skip_space(const char *pos);
-static const char *slots_number(const char *pos, int *slot);
-pg_noreturn static void slots_error(const char *detail);
 static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
 static void cluster_drop(ProxyCluster *cluster);
 static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
@@ -164,15 +106,6 @@ static int32 cluster_version(const char *name);
 static void cluster_function_check(const char *function, const char *cluster);
 static Oid	cluster_function_lookup(const ClusterFunction *function);
 static void cluster_function_run(ClusterFunction *function, const char *cluster);
-static const Setting *setting_lookup(const char *name);
-static char *setting_list(void);
-static void setting_apply(ProxyCluster *cluster, const char *name, const char *value);
-static bool setting_number(const char *value, int *number);
-static bool setting_time(const char *value, int64 *ms);
-static bool setting_bool(const char *value, bool *on);
-pg_noreturn static void setting_error(const char *name, const char *value, const char *hint);
-static int	partition_option_number(const char *name);
-static List *partition_options(List *options);
 static void partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo);
 static void server_changed(Datum arg, int cacheid, uint32 hash);
 static void mapping_changed(Datum arg, int cacheid, uint32 hash);
@@ -592,7 +525,7 @@ cluster_finish(ProxyCluster *cluster, List *connstrs)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cluster \"%s\" has no partitions", cluster->name)));
 	if (cluster->hash_ranges)
-		slots_build(cluster, n);
+		plproxy_setting_slots(cluster, n);
 	else if (!cluster->config.modular_mapping && (n & (n - 1)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -616,124 +549,6 @@ cluster_finish(ProxyCluster *cluster, List *connstrs)
 			}
 		}
 	}
-}
-
-/*
- * Read hash_ranges: for each partition the slots that belong to it, as in
- * "0-511, 512-767+960-1023, 768-959". Every slot up to the highest must belong
- * to exactly one partition.
- */
-static void
-slots_build(ProxyCluster *cluster, int npartitions)
-{
-	const char *pos = cluster->hash_ranges;
-	int			allocated = 256;
-	int			partition = 0;
-	int			missing;
-
-	cluster->nslots = 0;
-	cluster->slots = MemoryContextAlloc(cluster->cxt, sizeof(int) * allocated);
-	for (;;)
-	{
-		pos = slots_skip_space(pos);
-		if (pg_strncasecmp(pos, "none", 4) == 0)
-			pos += 4;
-		else
-		{
-			for (;;)
-			{
-				int			first;
-				int			last;
-
-				pos = slots_number(pos, &first);
-				last = first;
-				if (*pos == '-')
-					pos = slots_number(pos + 1, &last);
-				if (last < first)
-					slots_error(psprintf("The range %d-%d goes backwards.", first, last));
-				while (last >= allocated)
-				{
-					allocated *= 2;
-					cluster->slots = repalloc(cluster->slots, sizeof(int) * allocated);
-				}
-				while (cluster->nslots <= last)
-					cluster->slots[cluster->nslots++] = -1;
-				for (int slot = first; slot <= last; slot++)
-				{
-					if (cluster->slots[slot] >= 0)
-						slots_error(psprintf("Slot %d is given to partition %d and again to partition %d.",
-											 slot, cluster->slots[slot], partition));
-					cluster->slots[slot] = partition;
-				}
-				if (*pos != '+')
-					break;
-				pos++;
-			}
-		}
-		pos = slots_skip_space(pos);
-		partition++;
-		if (*pos == '\0')
-			break;
-		if (*pos != ',')
-			slots_error(psprintf("It cannot be read from \"%s\" on.", pos));
-		pos++;
-	}
-
-	if (partition != npartitions)
-		slots_error(psprintf("It describes %d partitions, but the cluster has %d.",
-							 partition, npartitions));
-	for (missing = 0; missing < cluster->nslots && cluster->slots[missing] >= 0; missing++)
-		;
-	if (missing < cluster->nslots)
-	{
-		int			end = missing;
-
-		while (end + 1 < cluster->nslots && cluster->slots[end + 1] < 0)
-			end++;
-		slots_error(end == missing
-					? psprintf("Slot %d belongs to no partition.", missing)
-					: psprintf("Slots %d to %d belong to no partition.", missing, end));
-	}
-	if (cluster->nslots == 0)
-		slots_error("It gives no partition a slot.");
-	if (!cluster->config.modular_mapping && (cluster->nslots & (cluster->nslots - 1)) != 0)
-		slots_error(psprintf("The highest slot is %d, so there are %d slots, which is not a power of 2.",
-							 cluster->nslots - 1, cluster->nslots));
-}
-
-static const char *
-slots_skip_space(const char *pos)
-{
-	while (isspace((unsigned char) *pos))
-		pos++;
-	return pos;
-}
-
-/* Read the number of a slot and the space around it. */
-static const char *
-slots_number(const char *pos, int *slot)
-{
-	char	   *end;
-
-	pos = slots_skip_space(pos);
-	errno = 0;
-	*slot = isdigit((unsigned char) *pos) ? strtoint(pos, &end, 10) : -1;
-	if (*slot < 0)
-		slots_error(psprintf("It cannot be read from \"%s\" on.", pos));
-	if (errno != 0 || *slot >= MAX_SLOTS)
-		slots_error(psprintf("There can be at most %d slots.", MAX_SLOTS));
-	return slots_skip_space(end);
-}
-
-static void
-slots_error(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for cluster setting \"hash_ranges\""),
-			 errdetail("%s", detail),
-			 errhint("Write the slots of each partition, as in \"0-511, 512-767+960-1023, 768-959\", "
-					 "or \"none\" for a partition that has none.")));
 }
 
 /*
@@ -799,16 +614,16 @@ cluster_load_server(const char *name, Oid serverid)
 	{
 		DefElem    *option = lfirst(lc);
 
-		setting_apply(cluster, option->defname, defGetString(option));
+		plproxy_setting_apply(cluster, option->defname, defGetString(option));
 	}
 	foreach(lc, server->options)
 	{
 		DefElem    *option = lfirst(lc);
 
-		if (partition_option_number(option->defname) < 0)
-			setting_apply(cluster, option->defname, defGetString(option));
+		if (plproxy_setting_partition(option->defname) < 0)
+			plproxy_setting_apply(cluster, option->defname, defGetString(option));
 	}
-	cluster_finish(cluster, partition_options(server->options));
+	cluster_finish(cluster, plproxy_setting_partitions(server->options));
 	return cluster;
 }
 
@@ -841,7 +656,7 @@ cluster_load_functions(const char *name, int32 version)
 					 errmsg("plproxy.get_cluster_config returned a null key for cluster \"%s\"", name)));
 		/* no value: the default stays */
 		if (value)
-			setting_apply(cluster, key, value);
+			plproxy_setting_apply(cluster, key, value);
 	}
 	SPI_finish();
 
@@ -971,232 +786,6 @@ cluster_function_run(ClusterFunction *function, const char *cluster)
 			 SPI_result_code_string(code));
 }
 
-static const Setting *
-setting_lookup(const char *name)
-{
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		if (pg_strcasecmp(settings[i].name, name) == 0)
-			return &settings[i];
-	}
-	return NULL;
-}
-
-static char *
-setting_list(void)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 0; i < lengthof(settings); i++)
-		appendStringInfo(&buf, "%s%s", i ? ", " : "", settings[i].name);
-	return buf.data;
-}
-
-/*
- * Set a setting, or say what is wrong with it. The empty string is the default.
- */
-static void
-setting_apply(ProxyCluster *cluster, const char *name, const char *value)
-{
-	const Setting *setting = setting_lookup(name);
-	void	   *field;
-	int64		ms;
-	int			ignored;
-
-	if (setting == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				 errmsg("unknown cluster setting \"%s\"", name),
-				 errhint("Known settings are: %s.", setting_list())));
-
-	field = (char *) &cluster->config + setting->offset;
-	switch (setting->kind)
-	{
-		case SETTING_NUMBER:
-			if (!setting_number(value, field))
-				setting_error(name, value, "It is a whole number, 0 or more.");
-			break;
-		case SETTING_IGNORED:
-			if (!setting_number(value, &ignored))
-				setting_error(name, value, "It is a whole number, 0 or more.");
-			break;
-		case SETTING_TIME:
-		case SETTING_SECONDS:
-			if (!setting_time(value, &ms))
-				setting_error(name, value,
-							  "It is a whole number of seconds, or one with a unit: ms, s, min, h or d.");
-			/* more than that, some 24 days, is as good as none */
-			ms = Min(ms, INT_MAX);
-			*(int *) field = setting->kind == SETTING_TIME ? ms : (ms + 999) / 1000;
-			break;
-		case SETTING_BOOL:
-			if (!setting_bool(value, field))
-				setting_error(name, value, "It is \"on\" or \"off\".");
-			break;
-		case SETTING_PREPARE:
-			if (*value == '\0' || pg_strcasecmp(value, "auto") == 0)
-				*(ProxyPrepare *) field = PREPARE_AUTO;
-			else
-			{
-				bool		on;
-
-				if (!setting_bool(value, &on))
-					setting_error(name, value, "It is \"auto\", \"on\" or \"off\".");
-				*(ProxyPrepare *) field = on ? PREPARE_ON : PREPARE_OFF;
-			}
-			break;
-		case SETTING_ON_ERROR:
-			if (*value == '\0' || pg_strcasecmp(value, "error") == 0)
-				*(bool *) field = false;
-			else if (pg_strcasecmp(value, "skip") == 0)
-				*(bool *) field = true;
-			else
-				setting_error(name, value, "It is \"error\" or \"skip\".");
-			break;
-		case SETTING_USER:
-			if (*value == '\0' || pg_strcasecmp(value, "current_user") == 0)
-				*(bool *) field = false;
-			else if (pg_strcasecmp(value, "session_user") == 0)
-				*(bool *) field = true;
-			else
-				setting_error(name, value, "It is \"current_user\" or \"session_user\".");
-			break;
-		case SETTING_RANGES:
-			cluster->hash_ranges = *value ? MemoryContextStrdup(cluster->cxt, value) : NULL;
-			break;
-	}
-}
-
-/* A whole number that is not negative. */
-static bool
-setting_number(const char *value, int *number)
-{
-	char	   *end;
-
-	errno = 0;
-	*number = *value ? strtoint(value, &end, 10) : 0;
-	return errno == 0 && (*value == '\0' || (isdigit((unsigned char) *value) && *end == '\0'));
-}
-
-/* A time in milliseconds, written as seconds or with a unit. */
-static bool
-setting_time(const char *value, int64 *ms)
-{
-	char	   *end;
-	int64		number;
-
-	*ms = 0;
-	if (*value == '\0')
-		return true;
-	if (!isdigit((unsigned char) *value))
-		return false;
-	errno = 0;
-	number = strtoll(value, &end, 10);
-	if (errno != 0)
-		return false;
-	while (*end == ' ')
-		end++;
-	for (int i = 0; i < lengthof(time_units); i++)
-	{
-		if (pg_strcasecmp(end, time_units[i].name) != 0)
-			continue;
-		if (pg_mul_s64_overflow(number, time_units[i].ms, ms))
-			*ms = PG_INT64_MAX;
-		return true;
-	}
-	return false;
-}
-
-/* As the server reads truth values; any number but 0 is true. */
-static bool
-setting_bool(const char *value, bool *on)
-{
-	int			number;
-
-	if (parse_bool(value, on))
-		return true;
-	if (!setting_number(value, &number))
-		return false;
-	*on = number != 0;
-	return true;
-}
-
-static void
-setting_error(const char *name, const char *value, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for cluster setting \"%s\": \"%s\"", name, value),
-			 errhint("%s", hint)));
-}
-
-/*
- * The N of an option "pN" or "partition_N", or -1 if the option is another.
- */
-static int
-partition_option_number(const char *name)
-{
-	const char *digits;
-	char	   *end;
-	int			number;
-
-	if (pg_strncasecmp(name, "partition_", 10) == 0)
-		digits = name + 10;
-	else if (pg_strncasecmp(name, "p", 1) == 0)
-		digits = name + 1;
-	else
-		return -1;
-	if (!isdigit((unsigned char) *digits))
-		return -1;
-	errno = 0;
-	number = strtoint(digits, &end, 10);
-	return errno == 0 && *end == '\0' ? number : -1;
-}
-
-/*
- * The connect strings of a server's options in the order of their numbers. What is
- * wrong with them had its SQLSTATE in PL/Proxy 2.x already.
- */
-static List *
-partition_options(List *options)
-{
-	char	  **connstrs = palloc0(sizeof(char *) * (list_length(options) + 1));
-	List	   *result = NIL;
-	ListCell   *lc;
-	int			n = 0;
-
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst(lc);
-		int			number = partition_option_number(option->defname);
-
-		if (number < 0)
-			continue;
-		n++;
-		if (number >= list_length(options))
-			ereport(ERROR,
-					((errcode) (ERRCODE_SYNTAX_ERROR),
-					 errmsg("partition numbers are not contiguous: \"%s\" is too high", option->defname),
-					 errhint("Number the partitions from p0 up without gaps.")));
-		if (connstrs[number])
-			ereport(ERROR,
-					((errcode) (ERRCODE_SYNTAX_ERROR),
-					 errmsg("partition %d is given twice", number)));
-		connstrs[number] = defGetString(option);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		if (connstrs[i] == NULL)
-			ereport(ERROR,
-					((errcode) (ERRCODE_SYNTAX_ERROR),
-					 errmsg("partition numbers are not contiguous: p%d is missing", i),
-					 errhint("Number the partitions from p0 up without gaps.")));
-		result = lappend(result, connstrs[i]);
-	}
-	return result;
-}
-
 /*
  * The validator of the foreign data wrapper: refuses what plproxy_cluster_get
  * would trip over.
@@ -1227,18 +816,18 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 						 errmsg("invalid option \"%s\"", name),
 						 errhint("Options of a user mapping are: user, password.")));
 		}
-		else if (catalog == ForeignServerRelationId && partition_option_number(name) >= 0)
+		else if (catalog == ForeignServerRelationId && plproxy_setting_partition(name) >= 0)
 			continue;
 		else if (catalog == ForeignServerRelationId || catalog == ForeignDataWrapperRelationId)
 		{
-			if (setting_lookup(name) == NULL)
+			if (!plproxy_setting_exists(name))
 				ereport(ERROR,
 						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 						 errmsg("invalid option \"%s\"", name),
 						 errhint("Options are: %s%s.",
 								 catalog == ForeignServerRelationId ? "p0, p1, ..., " : "",
-								 setting_list())));
-			setting_apply(cluster, name, defGetString(option));
+								 plproxy_setting_list())));
+			plproxy_setting_apply(cluster, name, defGetString(option));
 		}
 		else
 			ereport(ERROR,
@@ -1249,7 +838,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 
 	if (catalog == ForeignServerRelationId)
 	{
-		List	   *connstrs = partition_options(options);
+		List	   *connstrs = plproxy_setting_partitions(options);
 
 		if (connstrs == NIL)
 			ereport(ERROR,

@@ -543,6 +543,14 @@ extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partition_of(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partitions(PG_FUNCTION_ARGS);
 
+/* setting.c */
+extern bool plproxy_setting_exists(const char *name);
+extern char *plproxy_setting_list(void);
+extern void plproxy_setting_apply(ProxyCluster *cluster, const char *name, const char *value);
+extern int	plproxy_setting_partition(const char *name);
+extern List *plproxy_setting_partitions(List *options);
+extern void plproxy_setting_slots(ProxyCluster *cluster, int npartitions);
+
 /* hash.c */
 extern PGDLLEXPORT Datum plproxy_hash_text(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_hash_bytea(PG_FUNCTION_ARGS);
