@@ -37,7 +37,8 @@ $$);
 create function die() returns int4 language plproxy as $$ cluster 'four'; run on 1; $$;
 create function die_all() returns setof int4 language plproxy as $$ cluster 'four'; run on all; target die; $$;
 select attempt('select die()');
-select attempt('select die_all()');
+-- one of them is the first
+select regexp_replace(attempt('select die_all()'), 'partition [0-3]', 'partition N') as attempt;
 select count(*) from pids();
 
 -- as whom: the caller, the owner of a SECURITY DEFINER function, or the string's
