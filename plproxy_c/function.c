@@ -18,6 +18,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -41,11 +42,12 @@ typedef struct CompileContext
 {
 	ProxyFunction *func;
 	const char *body;			/* while it is read for the validator, or NULL */
+	ProxyQuery *local;			/* fragment that is looked at, or NULL */
 } CompileContext;
 
 static ProxyFunction *function_compile(Oid oid, HeapTuple tuple, bool validate);
 static void function_compile_error(void *arg);
-static void function_check_local(ProxyFunction *func, ProxyQuery *query);
+static void function_check_local(CompileContext *context, ProxyQuery *query, const char *body);
 static bool error_may_pass(int sqlstate);
 static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
 static void function_add_type(ProxyFunction *func, Oid type);
@@ -173,7 +175,8 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 				old;
 	ProxyFunction *func;
 	Oid			rettype = form->prorettype;
-	Datum		body;
+	Datum		prosrc;
+	char	   *body;
 	bool		isnull;
 
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy function",
@@ -195,6 +198,7 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 
 	context.func = func;
 	context.body = NULL;
+	context.local = NULL;
 	callback.callback = function_compile_error;
 	callback.arg = &context;
 	callback.previous = error_context_stack;
@@ -212,11 +216,12 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 
 	function_compile_args(func, tuple);
 
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	prosrc = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
 	if (isnull)
 		elog(ERROR, "null prosrc for function %u", oid);
-	context.body = validate ? TextDatumGetCString(body) : NULL;
-	plproxy_parser_run(func, TextDatumGetCString(body));
+	body = TextDatumGetCString(prosrc);
+	context.body = validate ? body : NULL;
+	plproxy_parser_run(func, body);
 	context.body = NULL;
 
 	/* before the shape is read, so that a change meanwhile is seen later */
@@ -236,8 +241,8 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 
 	if (validate)
 	{
-		function_check_local(func, func->map_query);
-		function_check_local(func, func->run_query);
+		function_check_local(&context, func->map_query, body);
+		function_check_local(&context, func->run_query, body);
 	}
 
 	error_context_stack = callback.previous;
@@ -247,7 +252,7 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 
 /*
  * errcontext callback: a position in the body becomes one in CREATE FUNCTION, which
- * says all; otherwise say which function it is.
+ * says all; otherwise say which function it is, and which line of it.
  */
 static void
 function_compile_error(void *arg)
@@ -256,6 +261,8 @@ function_compile_error(void *arg)
 
 	if (context->body && function_parse_error_transpose(context->body))
 		return;
+	if (context->local)
+		errcontext("expression in line %d", context->local->line);
 	plproxy_error_function(context->func);
 }
 
@@ -264,8 +271,9 @@ function_compile_error(void *arg)
  * type? What it names may be created later, and when it is not, a call says so.
  */
 static void
-function_check_local(ProxyFunction *func, ProxyQuery *query)
+function_check_local(CompileContext *context, ProxyQuery *query, const char *body)
 {
+	ProxyFunction *func = context->func;
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	const char *statement;
@@ -274,6 +282,7 @@ function_check_local(ProxyFunction *func, ProxyQuery *query)
 	if (query == NULL)
 		return;
 
+	context->local = query;
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
@@ -298,6 +307,7 @@ function_check_local(ProxyFunction *func, ProxyQuery *query)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
+	context->local = NULL;
 	plproxy_local_free(query);
 
 	if (!OidIsValid(type))
@@ -307,11 +317,17 @@ function_check_local(ProxyFunction *func, ProxyQuery *query)
 	if (query == func->run_query
 		? type != INT2OID && type != INT4OID && type != INT8OID
 		: !plproxy_type_is_string(type))
+	{
+		context->body = body;
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the expression behind %s must be of type %s, not %s", statement,
+				 errmsg("line %d: the expression behind %s must be of type %s, not %s",
+						query->line, statement,
 						query == func->run_query ? "smallint, integer or bigint" : "text",
-						format_type_be(type))));
+						format_type_be(type)),
+				 internalerrquery(body),
+				 internalerrposition(pg_mbstrlen_with_len(body, query->offset) + 1)));
+	}
 }
 
 /* Is the error one that vanishes when something more has been created? */

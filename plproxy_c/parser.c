@@ -303,10 +303,16 @@ static ProxyQuery *
 parse_expression(ProxyScanner *scanner)
 {
 	ProxyQueryBuilder *builder = plproxy_query_begin(scanner->func, true);
+	int			line = scanner->line;
+	int			offset = scanner->start - scanner->body;
+	ProxyQuery *query;
 
 	plproxy_scanner_unread(scanner);
 	plproxy_scanner_sql(scanner, builder);
-	return plproxy_query_finish(builder);
+	query = plproxy_query_finish(builder);
+	query->line = line;
+	query->offset = offset;
+	return query;
 }
 
 /* The last token must name an argument. */

@@ -97,6 +97,8 @@ typedef struct ProxyQuery
 	CachedPlan *simple;			/* last plan that was just an expression */
 	bool		constant;		/* that expression depends on nothing else */
 	bool complex;				/* the last plan was more than an expression */
+	int			line;			/* of the body, where the fragment begins */
+	int			offset;			/* the same in bytes */
 } ProxyQuery;
 
 /* A local query while a call runs it. */

@@ -114,6 +114,28 @@ $$;
 create function bad(a int, b int[], c text) returns setof int language plproxy as $$
     cluster lower(cc);
 $$;
+-- with the line in the body
+\set SHOW_CONTEXT always
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    cluster 'four';
+
+    run on hashtext(
+        cc);
+$$;
+\set SHOW_CONTEXT never
+-- of another type than is wanted
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    cluster 'vierß';
+    run on /* é */ lower(
+        c);
+$$;
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    -- not text
+    cluster a + 1;
+$$;
+create function bad(a int, b int[], c text) returns setof int language plproxy as $$
+    connect abs(a);
+$$;
 
 -- the shape of the function
 create function bad(a int) returns int language plproxy as $$ cluster 'four'; run on all; $$;
