@@ -766,12 +766,11 @@ cluster_function_run(ClusterFunction *function, const char *cluster)
 	Oid			types[1] = {TEXTOID};
 	int			code;
 
+	cluster_function_check(function->name, cluster);
 	if (function->plan == NULL)
 	{
-		SPIPlanPtr	plan;
+		SPIPlanPtr	plan = SPI_prepare(function->sql, 1, types);
 
-		cluster_function_check(function->name, cluster);
-		plan = SPI_prepare(function->sql, 1, types);
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare of \"%s\" failed: %s", function->sql,
 				 SPI_result_code_string(SPI_result));

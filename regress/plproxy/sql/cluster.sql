@@ -143,6 +143,16 @@ alter foreign data wrapper plproxy options (drop modular_mapping);
 drop server shop cascade;
 drop role plproxy_shopper, plproxy_other;
 
+-- one of the functions is gone after it was used
+alter function plproxy.get_cluster_config(text) rename to not_config;
+update plproxy.cluster set version = version + 1 where name = 'shop';
+select attempt('select whoami()');
+alter function plproxy.not_config(text) rename to get_cluster_config;
+alter function plproxy.get_cluster_partitions(text) rename to not_partitions;
+select attempt('select whoami()');
+alter function plproxy.not_partitions(text) rename to get_cluster_partitions;
+select count(*) from whoami();
+
 -- without the functions there are only servers
 alter schema plproxy rename to not_plproxy;
 \c -
