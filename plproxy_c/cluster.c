@@ -94,6 +94,7 @@ static void usage_check(const ProxyCluster *cluster, Oid role);
 static const char *login_distrust(ProxyCluster *cluster);
 static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
+static void login_error_context(void *name);
 static Oid	server_lookup(const char *name);
 static ProxyCluster *cluster_begin(const char *name);
 static void cluster_finish(ProxyCluster *cluster, List *connstrs);
@@ -289,7 +290,15 @@ plproxy_cluster_login(ProxyCluster *cluster)
 	}
 	if (login == NULL)
 	{
+		ErrorContextCallback callback;
+
+		callback.callback = login_error_context;
+		callback.arg = cluster->name;
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
 		login = login_build(cluster, role);
+		error_context_stack = callback.previous;
+
 		if (cluster->nlogins == MAX_KEPT_LOGINS)
 			logins_forget(cluster);
 		login->next = cluster->logins;
@@ -479,6 +488,14 @@ static void
 cluster_error_context(void *name)
 {
 	errcontext("loading of cluster \"%s\"", (char *) name);
+}
+
+/* errcontext callback. CONNECT has no name to tell. */
+static void
+login_error_context(void *name)
+{
+	if (name)
+		errcontext("login to cluster \"%s\"", (char *) name);
 }
 
 /* Find the foreign server that is the cluster, or InvalidOid. */

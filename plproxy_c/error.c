@@ -82,6 +82,27 @@ plproxy_error_waiting(void *arg)
 }
 
 /*
+ * errcontext callback while a row is converted: which value of whose answer? When
+ * there is but one row, its connection is free for others already.
+ */
+void
+plproxy_error_value(void *arg)
+{
+	ProxyTask  *task = arg;
+	ProxyCall  *call = task->call;
+	char	   *where = partition_address(task);
+
+	call->named = true;
+	if (!call->shape->composite)
+		errcontext("value from %s", where);
+	else if (call->column < 0)
+		errcontext("row from %s", where);
+	else
+		errcontext("column \"%s\" from %s",
+				   NameStr(TupleDescAttr(call->shape->desc, call->column)->attname), where);
+}
+
+/*
  * Throw that the task has failed, or with "skip" warn that the call goes on
  * without it. "message" says more about it, but for FAIL_REMOTE task->result does.
  */

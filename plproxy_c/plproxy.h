@@ -455,6 +455,7 @@ typedef struct ProxyCall
 								 * rows */
 	PGresult   *row;			/* no set: the first row; ours to clear */
 	struct ProxyTask *row_task; /* whose row that is */
+	int			column;			/* being converted; -1: the row as a whole */
 	Datum	   *values;			/* room for a row */
 	bool	   *isnull;
 	MemoryContext row_cxt;		/* what is needed while rows are converted */
@@ -666,6 +667,7 @@ extern void plproxy_error_init(void);
 extern int	plproxy_error_sqlstate(int sqlstate);
 extern void plproxy_error_function(void *func);
 extern void plproxy_error_waiting(void *call);
+extern void plproxy_error_value(void *arg);
 extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);
 extern int	plproxy_error_partition(ProxyTask *task);
 extern char *plproxy_error_partition_name(const ProxyTask *task);

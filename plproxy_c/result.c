@@ -421,7 +421,12 @@ result_values(ProxyTask *task, PGresult *result, int row)
 {
 	ProxyCall  *call = task->call;
 	ProxyShape *shape = call->shape;
+	ErrorContextCallback callback;
 
+	callback.callback = plproxy_error_value;
+	callback.arg = task;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	for (int i = 0; i < shape->desc->natts; i++)
 	{
 		ProxyType  *type = &shape->columns[i];
@@ -429,6 +434,7 @@ result_values(ProxyTask *task, PGresult *result, int row)
 		char	   *value = NULL;
 		int			len;
 
+		call->column = i;
 		call->values[i] = (Datum) 0;
 		call->isnull[i] = true;
 		if (!OidIsValid(type->oid))
@@ -444,8 +450,10 @@ result_values(ProxyTask *task, PGresult *result, int row)
 			? plproxy_transfer_binary(type, value, len)
 			: plproxy_transfer_text(type, value);
 	}
+	call->column = -1;
 	if (OidIsValid(shape->domain))
 		shape_check_row(shape, call->values, call->isnull);
+	error_context_stack = callback.previous;
 }
 
 /* Does the row fit the domain over its type? */

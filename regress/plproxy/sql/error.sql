@@ -48,6 +48,37 @@ $$;
 select * from report('select complain(''error'')');
 select * from report('select withdraw(1, 100)');
 
+-- what an answer holds and cannot be taken: the value's column and partition are named
+create domain small as int4 check (value < 10);
+create type small_row as (a int4, b small);
+create domain small_pair as small_row check ((value).a < (value).b);
+create function big() returns small language plproxy as $$ cluster 'four'; run on 2; select 10; $$;
+create function bigs() returns setof small language plproxy as $$ cluster 'four'; run on 2; select 10; $$;
+create function big_row() returns small_row language plproxy as $$ cluster 'four'; run on 2; select 10 as b, 1 as a; $$;
+create function big_rows() returns table (a int4, b varchar(2)[], c small) language plproxy as $$
+    cluster 'four'; run on 2; select 10 as c, '{x}' as b, 'no number' as a;
+$$;
+create function big_pairs() returns setof small_pair language plproxy as $$ cluster 'four'; run on 2; select 9 as a, 9 as b; $$;
+select * from report('select big()');
+select * from report('select bigs()');
+select * from report('select big_row()');
+select * from report('select big_rows()');
+select * from report('select big_pairs()');
+drop function big, bigs, big_row, big_rows, big_pairs;
+drop type small_row cascade;
+drop domain small;
+
+-- who may not log in is told where
+create server closed foreign data wrapper plproxy options (p0 '');
+create function closed() returns int4 language plproxy as $$ cluster 'closed'; $$;
+create role plproxy_visitor;
+set role plproxy_visitor;
+select * from report('select closed()');
+reset role;
+drop function closed;
+drop role plproxy_visitor;
+drop server closed;
+
 \set SHOW_CONTEXT never
 select complain('notice');
 select complain('info');
