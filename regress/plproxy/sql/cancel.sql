@@ -33,7 +33,7 @@ select sleepers();
 select count(*) from before join pids() p on p = pid;
 
 -- the cluster's query_timeout
-insert into plproxy.config values ('four', 'query_timeout', '1');
+insert into plproxy.config values ('four', 'query_timeout', '2');
 update plproxy.cluster set version = version + 1 where name = 'four';
 truncate before;
 insert into before select pids();

@@ -59,7 +59,7 @@ from plproxy_stat_calls
 group by 1 order by 1;
 
 -- a cancel is nobody's fault
-set statement_timeout = '100ms';
+set statement_timeout = '500ms';
 select fail_on('nowhere');
 reset statement_timeout;
 select partition, calls, errors, canceled from plproxy_stat_calls where funcid = 'fail_on'::regproc order by 1;
@@ -111,7 +111,7 @@ $$;
 select contexts($$select fail_on('plproxy_part2')$$);
 select contexts($$select lost()$$);
 select contexts($$select word(null)$$);
-set statement_timeout = '100ms';
+set statement_timeout = '500ms';
 select contexts($$select fail_on('nowhere')$$);
 reset statement_timeout;
 

@@ -368,7 +368,7 @@ select count(*) from everywhere($$
     create function put_slow(i_id int4) returns int4 language sql as 'insert into slow values (i_id) returning id';
 $$);
 create function put_slow(i_part int4, i_id int4) returns int4 language plproxy as $$ cluster 'four'; run on i_part; select put_slow(i_id); $$;
-insert into plproxy.config values ('four', 'query_timeout', '200 ms');
+insert into plproxy.config values ('four', 'query_timeout', '2000 ms');
 update plproxy.cluster set version = version + 1 where name = 'four';
 begin;
 select put(0, 303), put_slow(1, 1);

@@ -19,7 +19,7 @@ create function their_timeout() returns text language plproxy as $$
 $$;
 
 -- statement_timeout: the partition gives up by itself
-call time_set('statement_timeout', '150ms');
+call time_set('statement_timeout', '1s');
 select nap(10);
 select nap(0);
 select their_timeout();
@@ -59,7 +59,7 @@ select count(*), sum(w) from time_write(1000) w;
 -- query_timeout: a partition that is silent
 call time_set('query_timeout', '150 ms');
 select nap(10);
-call time_set('query_timeout', '1');
+call time_set('query_timeout', '2');
 select nap(10);
 select nap(0);
 
