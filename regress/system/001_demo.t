@@ -48,7 +48,7 @@ kill -INT -- -$group
 rc=0
 wait $group || rc=$?
 is "Ctrl-C ends it with status 130" test $rc = 130
-is "Ctrl-C leaves nothing" until_true 10 nothing_left
+is "Ctrl-C leaves nothing" until_true 60 nothing_left
 
 # bad input
 is "a size that is no number is misuse" fails 2 env DEMO_USERS=many "$demo"

@@ -18,6 +18,7 @@ psql() { "$PGBIN/psql" -X -q -At -v ON_ERROR_STOP=1 "$@"; }
 port1=$("$TOP/scripts/pgcluster" start "$dir/second" "$SKYTOOLS_TEST_TREE")
 second() { PGPORT=$port1 PGOPTIONS='-c synchronous_commit=local' psql -d tied_p1 "$@"; }
 proxy() { psql -d tied_proxy "$@"; }
+standbys() { [ "$(second -c 'show synchronous_standby_names')" = "$1" ]; }
 
 psql -d postgres -c 'create database tied_proxy' -c 'create database tied_p0'
 PGPORT=$port1 psql -d postgres -c 'create database tied_p1'
@@ -40,7 +41,7 @@ create table item (id int4);
 alter database tied_proxy set plproxy.transactions = tied;
 SQL
 second -c "alter system set synchronous_standby_names = 'nobody'" -c 'select pg_reload_conf()' >/dev/null
-until_true 10 test nobody = "$(second -c 'show synchronous_standby_names')"
+until_true 60 standbys nobody
 
 # begin ID FUNCTION PARTITIONS: a transaction in the background that puts ID here and there.
 begin() {
@@ -57,7 +58,7 @@ begin() {
 }
 # its_pid WAIT: the second server's process that the transaction's COMMIT waits in.
 its_pid() { second -c "select pid from pg_stat_activity where application_name <> 'holder' and lower(query) = 'commit' and wait_event_type || wait_event like '$1'"; }
-at() { until_true 20 eval "[ -n \"\$(its_pid '$1')\" ]"; }
+at() { until_true 60 eval "[ -n \"\$(its_pid '$1')\" ]"; }
 # ended: the transaction's client is done; its output without the voids.
 ended() { wait $client; said=$(grep -o 'ERROR.*\|.*terminat.*' "$dir/out" | tr '\n' ' ' | sed 's/ *$//'); }
 # holds ID: on which of proxy, first and second the transaction stands.
@@ -74,7 +75,7 @@ result() { [ "$said" = "$2" ] && [ "$(holds "$1")" = "$3" ] || { echo "said: $sa
 hold() {
     PGPORT=$port1 PGAPPNAME=holder "$PGBIN/psql" -X -q -d tied_p1 -c "begin; insert into item values (0); notify tied; commit" >/dev/null 2>&1 &
     holder=$!
-    until_true 20 eval "[ -n \"\$(second -c \"select 1 from pg_stat_activity where application_name = 'holder' and wait_event = 'SyncRep'\")\" ]"
+    until_true 60 eval "[ -n \"\$(second -c \"select 1 from pg_stat_activity where application_name = 'holder' and wait_event = 'SyncRep'\")\" ]"
 }
 release() {
     second -c "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'holder'" >/dev/null
@@ -181,7 +182,7 @@ said=$(sort "$dir/out" | grep . | tr '\n' ' ')
 is "the local commit fails after the remote ones: a warning" result 12 "ERROR:  0A000 WARNING:  40003 " "p0"
 
 second -c 'alter system reset synchronous_standby_names' -c 'select pg_reload_conf()' >/dev/null
-until_true 10 test "" = "$(second -c 'show synchronous_standby_names')"
+until_true 60 standbys ''
 begin 10 put "0 1"
 ended
 is "with nothing in the way everybody has it" result 10 "" "proxy p0 p1"

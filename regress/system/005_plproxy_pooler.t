@@ -45,7 +45,7 @@ mkdir "$dir/bin"
 cp "$BUILD/bin/skytools" "$dir/bin/pooler"
 "${server_prefix[@]}" "$dir/bin/pooler" "$dir/pooler.ini" >"$dir/pooler.log" 2>&1 &
 pooler=$!
-is "the pooler answers" until_true 10 psql -p "$port" -d part -c "select 1"
+is "the pooler answers" until_true 60 psql -p "$port" -d part -c "select 1"
 
 psql -d proxy <<SQL
 create extension plproxy;
