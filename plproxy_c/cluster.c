@@ -35,6 +35,7 @@
 #include "plproxy.h"
 
 #define WRAPPER_NAME "plproxy"
+#define VALIDATOR_NAME "plproxy_fdw_validator"
 
 /* So many connect strings of CONNECT are kept as clusters. */
 #define MAX_KEPT_STRINGS 16
@@ -96,6 +97,7 @@ static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
 static void login_error_context(void *name);
 static Oid	server_lookup(const char *name);
+static bool wrapper_is_ours(const ForeignDataWrapper *wrapper);
 static ProxyCluster *cluster_begin(const char *name);
 static void cluster_finish(ProxyCluster *cluster, List *connstrs);
 static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
@@ -508,9 +510,22 @@ server_lookup(const char *name)
 	if (!OidIsValid(serverid))
 		return InvalidOid;
 	server = GetForeignServer(serverid);
-	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, WRAPPER_NAME) != 0)
-		return InvalidOid;
-	return serverid;
+	return wrapper_is_ours(GetForeignDataWrapper(server->fdwid)) ? serverid : InvalidOid;
+}
+
+/*
+ * Is it the extension's wrapper, or one that somebody made with its validator, say
+ * for other defaults?
+ */
+static bool
+wrapper_is_ours(const ForeignDataWrapper *wrapper)
+{
+	const char *validator;
+
+	if (strcmp(wrapper->fdwname, WRAPPER_NAME) == 0)
+		return true;
+	validator = get_func_name(wrapper->fdwvalidator);
+	return validator && strcmp(validator, VALIDATOR_NAME) == 0;
 }
 
 /* Begin a cluster in a context of its own below the current one. */

@@ -84,6 +84,14 @@ create foreign data wrapper other;
 create server shop foreign data wrapper other;
 select whoami();
 drop foreign data wrapper other cascade;
+-- unless it was made with our validator, for defaults of its own
+create foreign data wrapper other validator plproxy_fdw_validator options (modular_mapping '1');
+do $$ begin execute format('create server shop foreign data wrapper other options (p0 %L)', connstr('plproxy_part3')); end $$;
+create user mapping for public server shop;
+select whoami();
+alter foreign data wrapper other no validator;
+select whoami();
+drop foreign data wrapper other cascade;
 
 -- what servers, wrappers and mappings may have
 create server bad foreign data wrapper plproxy;
