@@ -11,6 +11,9 @@
  * In shared memory "lock" guards which rows there are, a row's "mutex" its
  * counts, so that calls only share the lock. Counting throws no error: it also
  * happens while an error is on its way.
+ *
+ * A backend remembers the rows that it counted in last. They are where they were
+ * while none was taken out, which the head counts.
  */
 #include "postgres.h"
 
@@ -38,6 +41,9 @@
 
 #define STAT_NAME "plproxy_stat_calls"
 #define STAT_COLUMNS 13
+
+/* So many rows are remembered; a power of two. */
+#define STAT_RECENT 64
 
 /* No padding in it, since it is hashed as bytes. */
 typedef struct StatKey
@@ -72,6 +78,7 @@ typedef struct StatEntry
 typedef struct StatHead
 {
 	LWLock	   *lock;			/* NULL when the table is the backend's own */
+	uint64		removals;		/* guarded by "lock" */
 	StatCounts	evicted;		/* guarded by "lock" */
 	TimestampTz since;			/* of "evicted" */
 } StatHead;
@@ -82,6 +89,8 @@ static Size shmem_size(void);
 static bool stat_attach(void);
 static void stat_lock(LWLockMode mode);
 static void stat_unlock(void);
+static StatEntry *stat_lookup(const StatKey *key);
+static void stat_remove(StatEntry *entry);
 static StatEntry *stat_enter(const StatKey *key);
 static void stat_evict(void);
 static int	stat_older(const void *a, const void *b);
@@ -100,6 +109,10 @@ static int	stat_max = STAT_MAX_DEFAULT;
 /* NULL until attached */
 static StatHead *head = NULL;
 static HTAB *entries = NULL;
+
+/* valid while "removals" of the head is still the same; NULL: not known */
+static StatEntry *recent[STAT_RECENT];
+static uint64 recent_removals = 0;
 
 static shmem_request_hook_type next_shmem_request = NULL;
 static shmem_startup_hook_type next_shmem_startup = NULL;
@@ -158,7 +171,13 @@ plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome)
 	key.function = call->func->oid;
 	key.partition = cluster ? task->partition : -1;
 	if (cluster)
-		memcpy(key.cluster, cluster, pg_mbcliplen(cluster, strlen(cluster), NAMEDATALEN - 1));
+	{
+		int			len = strlen(cluster);
+
+		if (len >= NAMEDATALEN)
+			len = pg_mbcliplen(cluster, len, NAMEDATALEN - 1);
+		memcpy(key.cluster, cluster, len);
+	}
 
 	INSTR_TIME_SET_CURRENT(now);
 	spent = now;
@@ -172,7 +191,7 @@ plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome)
 	counts.total_time = counts.max_time = INSTR_TIME_GET_MILLISEC(spent);
 
 	stat_lock(LW_SHARED);
-	entry = hash_search(entries, &key, HASH_FIND, NULL);
+	entry = stat_lookup(&key);
 	if (entry == NULL)
 	{
 		stat_unlock();
@@ -236,7 +255,7 @@ plproxy_stat_reset(PG_FUNCTION_ARGS)
 	stat_lock(LW_EXCLUSIVE);
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)
-		hash_search(entries, &entry->key, HASH_REMOVE, NULL);
+		stat_remove(entry);
 	memset(&head->evicted, 0, sizeof(head->evicted));
 	head->since = GetCurrentTimestamp();
 	stat_unlock();
@@ -310,6 +329,30 @@ stat_unlock(void)
 		LWLockRelease(head->lock);
 }
 
+/* Find the row of the key, or NULL, with the lock held. */
+static StatEntry *
+stat_lookup(const StatKey *key)
+{
+	StatEntry **place = &recent[(key->function + key->partition) % STAT_RECENT];
+
+	if (recent_removals != head->removals)
+	{
+		memset(recent, 0, sizeof(recent));
+		recent_removals = head->removals;
+	}
+	if (*place == NULL || memcmp(&(*place)->key, key, sizeof(StatKey)) != 0)
+		*place = hash_search(entries, key, HASH_FIND, NULL);
+	return *place;
+}
+
+/* Take a row out, with the lock held exclusively. */
+static void
+stat_remove(StatEntry *entry)
+{
+	head->removals++;
+	hash_search(entries, &entry->key, HASH_REMOVE, NULL);
+}
+
 /*
  * Get the row of the key, with the lock held exclusively; a new one if need be.
  * NULL if there is no room.
@@ -358,7 +401,7 @@ stat_evict(void)
 	for (long i = 0; i < n - leave; i++)
 	{
 		counts_add(&head->evicted, &sorted[i]->counts);
-		hash_search(entries, &sorted[i]->key, HASH_REMOVE, NULL);
+		stat_remove(sorted[i]);
 	}
 	pfree(sorted);
 }
