@@ -72,5 +72,9 @@ SQL
     is "$version: the dump is that of a fresh installation" same "$dir/fresh_$schema.dump" "$dir/updated.dump"
     is "$version: it can be dropped" sql -d "$db" -c 'drop extension plproxy cascade'
     rm "$share/plproxy--$version.sql"
+    sql -d postgres -c "drop database $db (force)"
 done
+
+for db in fresh_public fresh_ext part; do sql -d postgres -c "drop database plproxy_upgrade_$db (force)"; done
+sql -d postgres -c 'drop role plproxy_upgrade_user'
 done_testing
