@@ -81,6 +81,7 @@ static bool connection_is_alive(ProxyConn *conn);
 static const char *connection_state(const ProxyConn *conn);
 static void connection_close(ProxyConn *conn);
 static void connection_close_all(int code, Datum arg);
+static void notifications_drop(PGconn *pg);
 static void notice_receive(void *arg, const PGresult *result);
 static char *notice_field(const PGresult *result, int field);
 static void notice_free(ProxyNotice *notice);
@@ -143,6 +144,7 @@ void
 plproxy_connection_release(ProxyConn *conn)
 {
 	plproxy_connection_notices(conn, false);
+	notifications_drop(conn->pg);
 	conn->task->conn = NULL;
 	conn->task = NULL;
 	conn->since = GetCurrentTimestamp();
@@ -906,6 +908,19 @@ connection_close_all(int code, Datum arg)
 		dlist_foreach(iter, &pool->conns)
 			PQfinish(dlist_container(ProxyConn, node, iter.cur)->pg);
 	}
+}
+
+/*
+ * Nobody here listens. But what runs on a partition may have, and libpq would keep
+ * what its session is notified of.
+ */
+static void
+notifications_drop(PGconn *pg)
+{
+	PGnotify   *notification;
+
+	while ((notification = PQnotifies(pg)) != NULL)
+		PQfreemem(notification);
 }
 
 /*

@@ -147,3 +147,26 @@ drop function h_plpgsql, h_set, h_row, h_fails, name_of, by_hash, by_plpgsql, by
     split_fails, all_fail, many, change;
 drop server memory cascade;
 select count(*) from everywhere('drop function twice(int4), some_rows(int4), any_rows(int4), lengths(text[]), fails(int4)');
+
+-- notifications that partitions send to a session which something there made listen
+-- are not kept
+select count(*) from everywhere($$
+    create function listens() returns void language plpgsql as 'begin listen plproxy_heard; end';
+    create function notifies(i_n int4) returns int8 language sql as
+        'select count(pg_notify(''plproxy_heard'', repeat(''x'', 7900) || i)) from generate_series(1, i_n) i';
+$$);
+create function listens() returns void language plproxy as $$ cluster 'one'; $$;
+create function notifies(i_n int4) returns int8 language plproxy as $$ cluster 'one'; $$;
+create function resident() returns int8 language sql as $$
+    select (regexp_match(pg_read_file('/proc/self/status'), 'VmRSS:\s+(\d+) kB'))[1]::int8 / 1024;
+$$;
+select listens(), notifies(100);
+select resident() as before \gset
+select sum(notifies(500)) from generate_series(1, 8);
+select resident() - :before < 12 as bounded;
+set plproxy.transactions = tied;
+select sum(notifies(500)) from generate_series(1, 8);
+reset plproxy.transactions;
+select resident() - :before < 12 as bounded;
+drop function listens, notifies, resident;
+select count(*) from everywhere('drop function listens(), notifies(int4)');
