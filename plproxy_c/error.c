@@ -134,6 +134,8 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 		case FAIL_REMOTE:
 			sqlstate = result_sqlstate(result);
 			said = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+			if (said == NULL)
+				said = psprintf("%s answered with an error without a message", name);
 			detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
 			hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
 			context = PQresultErrorField(result, PG_DIAG_CONTEXT);
@@ -216,7 +218,7 @@ result_sqlstate(const PGresult *result)
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 	if (state == NULL || strlen(state) != 5)
-		return ERRCODE_CONNECTION_FAILURE;
+		return ERRCODE_INTERNAL_ERROR;
 	return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 }
 

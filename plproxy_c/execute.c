@@ -454,7 +454,8 @@ task_take(ProxyTask *task)
 			/* when a connection breaks, libpq makes a result without fields */
 			if (!task->skipped && plproxy_prepared_heal(task))
 				task->again = true;
-			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE) == NULL)
+			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE) == NULL &&
+					 PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY) == NULL)
 				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
 			else if (result_is_farewell(task->result))
 				task_fail(task, FAIL_LOST, PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY));
@@ -481,9 +482,10 @@ static bool
 result_is_farewell(const PGresult *result)
 {
 	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 	return severity && strcmp(severity, "FATAL") == 0 &&
-		strncmp(PQresultErrorField(result, PG_DIAG_SQLSTATE), "57P", 3) == 0;
+		sqlstate && strncmp(sqlstate, "57P", 3) == 0;
 }
 
 /*

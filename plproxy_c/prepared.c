@@ -126,7 +126,7 @@ plproxy_prepared_heal(ProxyTask *task)
 	ProxyStep  *step = &task->steps[task->step];
 	bool		outdated = false;
 
-	if (!task->prepared || message == NULL ||
+	if (!task->prepared || sqlstate == NULL || message == NULL ||
 		(PQresultErrorField(result, PG_DIAG_CONTEXT) && !error_is_of_parameter(result)))
 		return false;
 
