@@ -246,9 +246,10 @@ plproxy_connection_sweep(void)
 }
 
 /*
- * A user mapping was changed or dropped, or all were if "hash" is 0: the next
- * sweep closes what was opened with it. Only marks, since this may be called at
- * any time.
+ * A user mapping was changed or dropped: the next sweep closes what was opened
+ * with it. Only marks, since this may be called at any time. With "hash" 0 nobody
+ * knows what was changed, mostly nothing of ours, so what is open stays; a login
+ * that has become another one has another pool.
  */
 void
 plproxy_connection_mapping_changed(uint32 hash)
@@ -256,12 +257,12 @@ plproxy_connection_mapping_changed(uint32 hash)
 	HASH_SEQ_STATUS seq;
 	ProxyPool  *pool;
 
-	if (connections_cxt == NULL)
+	if (connections_cxt == NULL || hash == 0)
 		return;
 	hash_seq_init(&seq, pools);
 	while ((pool = hash_seq_search(&seq)) != NULL)
 	{
-		if (pool->mapping_hash == 0 || (hash != 0 && pool->mapping_hash != hash))
+		if (pool->mapping_hash != hash)
 			continue;
 		pool->stale = true;
 		mappings_changed = true;

@@ -99,6 +99,24 @@ set role regress_other;
 select login_name();
 reset role;
 
+-- a flood of changes by another session, so that this one only hears that anything
+-- may have changed: connections are kept, and what did change counts
+create user mapping for current_user server logins options (user 'regress_ann');
+create function login_pid() returns int4 language plproxy as $$ cluster 'logins'; run on 0; select pg_backend_pid(); $$;
+create function login_flood() returns void language plpgsql as $f$
+begin
+    for i in 1 .. 400 loop
+        execute 'create table login_flood_' || i || ' (a int4 primary key, b text)';
+        execute 'drop table login_flood_' || i;
+    end loop;
+end $f$;
+create function login_flood_here(i_connstr text) returns void language plproxy as $$ connect i_connstr; select login_flood(); $$;
+select login_pid() as before \gset
+select login_flood_here(connstr(current_database()));
+select login_pid() = :before as kept;
+drop user mapping for current_user server logins;
+drop function login_pid, login_flood, login_flood_here;
+
 -- strings of CONNECT, more than are kept, each one again and again
 create function at(i_connstr text) returns text language plproxy as $$ connect i_connstr; target whoami; $$;
 select string_agg(distinct right(at(connstr('plproxy_part' || i % 4) || ' connect_timeout=' || 10 + i % 20), 1), '')
