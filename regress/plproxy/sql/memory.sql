@@ -85,9 +85,9 @@ execute look;
 execute look;
 execute look;
 execute grown;
-prepare kept1 as select 1;
+do $$ begin execute format('prepare kept1 as select %L', repeat('x', 100000)); end $$;
 execute look;
-prepare kept2 as select 1;
+do $$ begin execute format('prepare kept2 as select %L', repeat('x', 100000)); end $$;
 execute look;
 execute grown \gset seen_
 select :'seen_grown' <> 'no' seen;
