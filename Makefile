@@ -62,7 +62,7 @@ valgrind: ## run the plproxy suite on a server under valgrind
 	@scripts/deps valgrind
 	@scripts/valgrind
 
-bench: ## measure ours beside the old tools (DRIVER=pgq, QUICK=1)
+bench: ## measure ours beside the old tools (DRIVER=pgq or plproxy, QUICK=1)
 	@scripts/deps bench
 	@scripts/bench/run $(DRIVER) $(if $(QUICK),--quick)
 
