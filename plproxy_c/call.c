@@ -54,7 +54,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 			? func->shape
 			: plproxy_result_shape(func, fcinfo);
 		call->cluster = call_cluster(call);
-		call->login = plproxy_cluster_login(call->cluster);
+		call->login = plproxy_login_get(call->cluster);
 		arrays = call_choose(call);
 		call_values(call, arrays);
 		plproxy_execute(call);
@@ -65,7 +65,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 		MemoryContextSwitchTo(caller);
 		plproxy_execute_abort(call);
 		if (call->login)
-			plproxy_cluster_logout(call->login);
+			plproxy_login_release(call->login);
 		if (call->cluster)
 			plproxy_cluster_release(call->cluster);
 		MemoryContextDelete(cxt);
@@ -73,7 +73,7 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 	}
 	PG_END_TRY();
 
-	plproxy_cluster_logout(call->login);
+	plproxy_login_release(call->login);
 	plproxy_cluster_release(call->cluster);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(cxt);

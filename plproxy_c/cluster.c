@@ -1,9 +1,9 @@
 /*
  * cluster.c
- *	  Clusters: where their partitions are, and as whom to connect to them.
+ *	  The clusters that this backend knows.
  *
  * A cluster is a foreign server of the wrapper "plproxy", or else what the three
- * functions plproxy.get_cluster_* say. A loaded ProxyCluster never changes; what
+ * functions plproxy.get_cluster_* say; load.c reads it. A loaded ProxyCluster never changes; what
  * replaces it is another one, and use_count keeps the old one for the calls that
  * run on it. Each lives in a context of its own, below the caller's while it is
  * being loaded, below "PL/Proxy clusters" afterwards.
@@ -13,35 +13,18 @@
  */
 #include "postgres.h"
 
-#include "access/reloptions.h"
-#include "catalog/pg_foreign_data_wrapper.h"
-#include "catalog/pg_foreign_server.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
 #include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "plproxy.h"
 
-#define WRAPPER_NAME "plproxy"
-#define VALIDATOR_NAME "plproxy_fdw_validator"
-
 /* So many connect strings of CONNECT are kept as clusters. */
 #define MAX_KEPT_STRINGS 16
-
-/* So many users of a cluster are remembered. */
-#define MAX_KEPT_LOGINS 16
 
 typedef struct ClusterEntry
 {
@@ -51,78 +34,22 @@ typedef struct ClusterEntry
 	uint64		server_known;	/* servers_generation when it was looked up */
 } ClusterEntry;
 
-/* One of the functions that describe clusters. */
-typedef struct ClusterFunction
-{
-	const char *name;
-	const char *sql;
-	SPIPlanPtr	plan;			/* NULL before the first run */
-} ClusterFunction;
-
-/* Values of plproxy.password_required. */
-typedef enum
-{
-	PASSWORD_OFF,
-	PASSWORD_ON,
-	PASSWORD_STRICT
-}			PasswordLevel;
-
-static const struct config_enum_entry password_levels[] = {
-	{"off", PASSWORD_OFF, false},
-	{"on", PASSWORD_ON, false},
-	{"strict", PASSWORD_STRICT, false},
-	{"false", PASSWORD_OFF, true},
-	{"true", PASSWORD_ON, true},
-	{"no", PASSWORD_OFF, true},
-	{"yes", PASSWORD_ON, true},
-	{"0", PASSWORD_OFF, true},
-	{"1", PASSWORD_ON, true},
-	{NULL, 0, false}
-};
-
-static ClusterFunction config_function = {
-	"get_cluster_config", "select * from plproxy.get_cluster_config($1)"
-};
-static ClusterFunction partitions_function = {
-	"get_cluster_partitions", "select * from plproxy.get_cluster_partitions($1)"
-};
-
 static void clusters_forget(void);
-static ProxyLogin *login_build(ProxyCluster *cluster, Oid role);
-static void logins_forget(ProxyCluster *cluster);
-static void login_changed(Datum arg, int cacheid, uint32 hash);
-static void usage_check(const ProxyCluster *cluster, Oid role);
-static const char *login_distrust(ProxyCluster *cluster);
-static Oid	function_owner(Oid function);
 static void cluster_error_context(void *name);
-static void login_error_context(void *name);
-static Oid	server_lookup(const char *name);
-static bool wrapper_is_ours(const ForeignDataWrapper *wrapper);
-static ProxyCluster *cluster_begin(const char *name);
-static void cluster_finish(ProxyCluster *cluster, List *connstrs);
 static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
 static void cluster_drop(ProxyCluster *cluster);
 static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
-static ProxyCluster *cluster_load_server(const char *name, Oid serverid);
-static ProxyCluster *cluster_load_functions(const char *name, int32 version);
-static int32 cluster_version(const char *name);
-static void cluster_function_check(const char *function, const char *cluster);
-static Oid	cluster_function_lookup(const ClusterFunction *function);
-static void cluster_function_run(ClusterFunction *function, const char *cluster);
 static void partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo);
 static void server_changed(Datum arg, int cacheid, uint32 hash);
-static void mapping_changed(Datum arg, int cacheid, uint32 hash);
 static uint32 name_hash(const void *key, Size keysize);
 static int	name_match(const void *a, const void *b, Size keysize);
 
-PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
 PG_FUNCTION_INFO_V1(plproxy_partition_of);
 PG_FUNCTION_INFO_V1(plproxy_partitions);
 
 static MemoryContext clusters_cxt;
 static HTAB *clusters;
 static bool servers_changed = false;	/* some entry may be of no use */
-static int	password_required = PASSWORD_ON;
 
 /* what CONNECT named last, latest first, and how many of them there are */
 static ProxyCluster *connects[MAX_KEPT_STRINGS];
@@ -134,7 +61,6 @@ static int	nconnects = 0;
  * change that becomes known in between is not lost.
  */
 static uint64 servers_generation = 1;
-static uint64 logins_generation = 1;
 
 void
 plproxy_cluster_init(void)
@@ -150,18 +76,6 @@ plproxy_cluster_init(void)
 						   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, server_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(USERMAPPINGOID, mapping_changed, (Datum) 0);
-	/* who may use a server, who is a superuser, who owns what */
-	CacheRegisterSyscacheCallback(AUTHOID, login_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, login_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(DATABASEOID, login_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, login_changed, (Datum) 0);
-	DefineCustomEnumVariable("plproxy.password_required",
-							 "Whose connections to partitions must use a password that stands in the connect string or the user mapping.",
-							 "\"on\" means those that a role without superuser rights defines by owning the server or "
-							 "function, \"strict\" also those whose user or connect string such a role may have chosen.",
-							 &password_required, PASSWORD_ON, password_levels,
-							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -180,11 +94,11 @@ plproxy_cluster_get(const char *name)
 	if (servers_changed)
 		clusters_forget();
 	entry = hash_search(clusters, &name, HASH_FIND, NULL);
-	server = entry && entry->server_known == generation ? entry->server : server_lookup(name);
+	server = entry && entry->server_known == generation ? entry->server : plproxy_load_server_oid(name);
 
 	if (!OidIsValid(server))
 	{
-		version = cluster_version(name);
+		version = plproxy_load_version(name);
 		entry = hash_search(clusters, &name, HASH_FIND, NULL);
 	}
 	cluster = entry ? entry->cluster : NULL;
@@ -200,8 +114,8 @@ plproxy_cluster_get(const char *name)
 		callback.previous = error_context_stack;
 		error_context_stack = &callback;
 		cluster = OidIsValid(server)
-			? cluster_load_server(name, server)
-			: cluster_load_functions(name, version);
+			? plproxy_load_server(name, server)
+			: plproxy_load_functions(name, version);
 		error_context_stack = callback.previous;
 
 		/* loading runs functions, which may have loaded it meanwhile */
@@ -230,7 +144,7 @@ plproxy_cluster_get(const char *name)
 ProxyCluster *
 plproxy_cluster_connect(const char *connstr, ProxyFunction *func)
 {
-	Oid			owner = function_owner(func->oid);
+	Oid			owner = plproxy_login_owner(func->oid);
 	bool		by_caller = func->map_name == NULL;
 	ProxyCluster *cluster = NULL;
 	int			i;
@@ -244,10 +158,10 @@ plproxy_cluster_connect(const char *connstr, ProxyFunction *func)
 	}
 	if (i == nconnects)
 	{
-		cluster = cluster_begin(NULL);
+		cluster = plproxy_load_begin(NULL);
 		cluster->owner = owner;
 		cluster->by_caller = by_caller;
-		cluster_finish(cluster, list_make1(unconstify(char *, connstr)));
+		plproxy_load_finish(cluster, list_make1(unconstify(char *, connstr)));
 		MemoryContextSetParent(cluster->cxt, clusters_cxt);
 		cluster->use_count = 1;
 		if (nconnects < MAX_KEPT_STRINGS)
@@ -267,176 +181,8 @@ plproxy_cluster_release(ProxyCluster *cluster)
 {
 	if (--cluster->use_count > 0)
 		return;
-	logins_forget(cluster);
+	plproxy_login_forget(cluster);
 	MemoryContextDelete(cluster->cxt);
-}
-
-/*
- * As whom does the current user connect to the cluster? For a server this asks
- * for USAGE and the user mapping, anew whenever something has changed that the
- * answer depends on. The login is pinned; plproxy_cluster_logout ends that.
- */
-ProxyLogin *
-plproxy_cluster_login(ProxyCluster *cluster)
-{
-	Oid			user = GetUserId();
-	Oid			role = cluster->config.session_user ? GetSessionUserId() : user;
-	ProxyLogin *login = cluster->logins;
-
-	if (login && (login->generation != logins_generation || login->level != password_required))
-		logins_forget(cluster);
-	for (login = cluster->logins; login; login = login->next)
-	{
-		if (login->for_user == user && login->role == role)
-			break;
-	}
-	if (login == NULL)
-	{
-		ErrorContextCallback callback;
-
-		callback.callback = login_error_context;
-		callback.arg = cluster->name;
-		callback.previous = error_context_stack;
-		error_context_stack = &callback;
-		login = login_build(cluster, role);
-		error_context_stack = callback.previous;
-
-		if (cluster->nlogins == MAX_KEPT_LOGINS)
-			logins_forget(cluster);
-		login->next = cluster->logins;
-		cluster->logins = login;
-		cluster->nlogins++;
-	}
-	login->use_count++;
-	return login;
-}
-
-void
-plproxy_cluster_logout(ProxyLogin *login)
-{
-	if (--login->use_count == 0)
-		MemoryContextDelete(login->cxt);
-}
-
-/* Make a login of the current user, in a context of its own. */
-static ProxyLogin *
-login_build(ProxyCluster *cluster, Oid role)
-{
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy login",
-											  ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	ProxyLogin *login = palloc0(sizeof(ProxyLogin));
-	UserMapping *mapping;
-	ListCell   *lc;
-
-	login->cxt = cxt;
-	login->use_count = 1;
-	login->generation = logins_generation;
-	login->level = password_required;
-	login->for_user = GetUserId();
-	login->role = role;
-	login->user = GetUserNameFromId(role, false);
-	login->pools = palloc0(sizeof(struct ProxyPool *) * cluster->npartitions);
-	if (password_required != PASSWORD_OFF)
-		login->distrust = login_distrust(cluster);
-	if (OidIsValid(cluster->server))
-	{
-		usage_check(cluster, role);
-		mapping = GetUserMapping(role, cluster->server);
-		login->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping->umid));
-		foreach(lc, mapping->options)
-		{
-			DefElem    *option = lfirst(lc);
-
-			if (pg_strcasecmp(option->defname, "user") == 0)
-			{
-				const char *user = defGetString(option);
-
-				login->mapped = true;
-				if (password_required == PASSWORD_STRICT && OidIsValid(mapping->userid) &&
-					strcmp(user, login->user) != 0 && !superuser_arg(mapping->userid))
-					login->distrust_user = psprintf("Role \"%s\", who is not a superuser, may have chosen the user of its user mapping.",
-													login->user);
-				login->user = user;
-			}
-			else if (pg_strcasecmp(option->defname, "password") == 0)
-				login->password = defGetString(option);
-		}
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextSetParent(cxt, clusters_cxt);
-	return login;
-}
-
-/* Forget the cluster's logins; calls may still use them. */
-static void
-logins_forget(ProxyCluster *cluster)
-{
-	while (cluster->logins)
-	{
-		ProxyLogin *login = cluster->logins;
-
-		cluster->logins = login->next;
-		plproxy_cluster_logout(login);
-	}
-	cluster->nlogins = 0;
-}
-
-/* A cluster that is a server may only be used by those it was granted to. */
-static void
-usage_check(const ProxyCluster *cluster, Oid role)
-{
-	if (OidIsValid(cluster->server) &&
-		object_aclcheck(ForeignServerRelationId, cluster->server, role, ACL_USAGE) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, cluster->name);
-}
-
-/*
- * Why may the cluster's connect strings not be trusted with the rights that the
- * server's operating system user has on partitions? NULL if they may: a
- * superuser is behind them.
- */
-static const char *
-login_distrust(ProxyCluster *cluster)
-{
-	Oid			owner = cluster->owner;
-
-	if (cluster->by_functions)
-	{
-		/* it may have been dropped and made anew without a new version */
-		owner = function_owner(cluster->partitions_function);
-		if (!OidIsValid(owner))
-		{
-			cluster->partitions_function = cluster_function_lookup(&partitions_function);
-			owner = function_owner(cluster->partitions_function);
-		}
-	}
-	if (!OidIsValid(owner))
-		return "The function that said where to connect does not exist any more.";
-	if (!superuser_arg(owner))
-		return psprintf("Role \"%s\", who is not a superuser, owns %s.",
-						GetUserNameFromId(owner, false),
-						OidIsValid(cluster->server) ? "the foreign server" :
-						cluster->by_functions ? "the function plproxy.get_cluster_partitions" :
-						"the function with CONNECT");
-	if (password_required == PASSWORD_STRICT && cluster->by_caller && !superuser())
-		return psprintf("Role \"%s\", who is not a superuser, may have chosen the connect string.",
-						GetUserNameFromId(GetUserId(), false));
-	return NULL;
-}
-
-static Oid
-function_owner(Oid function)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid			owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
 }
 
 /* Which partition does a hash value choose? */
@@ -492,97 +238,6 @@ cluster_error_context(void *name)
 	errcontext("loading of cluster \"%s\"", (char *) name);
 }
 
-/* errcontext callback. CONNECT has no name to tell. */
-static void
-login_error_context(void *name)
-{
-	if (name)
-		errcontext("login to cluster \"%s\"", (char *) name);
-}
-
-/* Find the foreign server that is the cluster, or InvalidOid. */
-static Oid
-server_lookup(const char *name)
-{
-	Oid			serverid = get_foreign_server_oid(name, true);
-	ForeignServer *server;
-
-	if (!OidIsValid(serverid))
-		return InvalidOid;
-	server = GetForeignServer(serverid);
-	return wrapper_is_ours(GetForeignDataWrapper(server->fdwid)) ? serverid : InvalidOid;
-}
-
-/*
- * Is it the extension's wrapper, or one that somebody made with its validator, say
- * for other defaults?
- */
-static bool
-wrapper_is_ours(const ForeignDataWrapper *wrapper)
-{
-	const char *validator;
-
-	if (strcmp(wrapper->fdwname, WRAPPER_NAME) == 0)
-		return true;
-	validator = get_func_name(wrapper->fdwvalidator);
-	return validator && strcmp(validator, VALIDATOR_NAME) == 0;
-}
-
-/* Begin a cluster in a context of its own below the current one. */
-static ProxyCluster *
-cluster_begin(const char *name)
-{
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "PL/Proxy cluster",
-											  ALLOCSET_SMALL_SIZES);
-	ProxyCluster *cluster = MemoryContextAllocZero(cxt, sizeof(ProxyCluster));
-
-	cluster->cxt = cxt;
-	if (name)
-	{
-		cluster->name = MemoryContextStrdup(cxt, name);
-		MemoryContextSetIdentifier(cxt, cluster->name);
-	}
-	return cluster;
-}
-
-/* Give the cluster its partitions, when its config is known. */
-static void
-cluster_finish(ProxyCluster *cluster, List *connstrs)
-{
-	int			n = list_length(connstrs);
-	ListCell   *lc;
-
-	if (n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cluster \"%s\" has no partitions", cluster->name)));
-	if (cluster->hash_ranges)
-		plproxy_setting_slots(cluster, n);
-	else if (!cluster->config.modular_mapping && (n & (n - 1)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cluster \"%s\" has %d partitions, which is not a power of 2",
-						cluster->name, n),
-				 errhint("Set modular_mapping to 1 to choose partitions by the remainder of the hash.")));
-
-	cluster->partitions = MemoryContextAllocZero(cluster->cxt, sizeof(ProxyPartition) * n);
-	foreach(lc, connstrs)
-	{
-		int			i = cluster->npartitions++;
-
-		cluster->partitions[i].connstr = MemoryContextStrdup(cluster->cxt, lfirst(lc));
-		cluster->partitions[i].first = i;
-		for (int k = 0; k < i; k++)
-		{
-			if (strcmp(cluster->partitions[k].connstr, cluster->partitions[i].connstr) == 0)
-			{
-				cluster->partitions[i].first = k;
-				break;
-			}
-		}
-	}
-}
-
 /*
  * Put a loaded cluster into the cache. Connections of the one before are dropped
  * if it was another: a new version means that the partitions may have moved
@@ -632,260 +287,6 @@ cluster_equal(const ProxyCluster *a, const ProxyCluster *b)
 	return true;
 }
 
-static ProxyCluster *
-cluster_load_server(const char *name, Oid serverid)
-{
-	ProxyCluster *cluster = cluster_begin(name);
-	ForeignServer *server = GetForeignServer(serverid);
-	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
-	ListCell   *lc;
-
-	cluster->server = serverid;
-	cluster->owner = server->owner;
-	foreach(lc, wrapper->options)
-	{
-		DefElem    *option = lfirst(lc);
-
-		plproxy_setting_apply(cluster, option->defname, defGetString(option));
-	}
-	foreach(lc, server->options)
-	{
-		DefElem    *option = lfirst(lc);
-
-		if (plproxy_setting_partition(option->defname) < 0)
-			plproxy_setting_apply(cluster, option->defname, defGetString(option));
-	}
-	cluster_finish(cluster, plproxy_setting_partitions(server->options));
-	return cluster;
-}
-
-static ProxyCluster *
-cluster_load_functions(const char *name, int32 version)
-{
-	ProxyCluster *cluster = cluster_begin(name);
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *connstrs = NIL;
-	TupleDesc	desc;
-
-	cluster->version = version;
-
-	SPI_connect();
-	cluster_function_run(&config_function, name);
-	desc = SPI_tuptable->tupdesc;
-	if (desc->natts != 2 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)) ||
-		!plproxy_type_is_string(SPI_gettypeid(desc, 2)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("plproxy.get_cluster_config must return two columns of type text: key and value")));
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *key = SPI_getvalue(SPI_tuptable->vals[i], desc, 1);
-		char	   *value = SPI_getvalue(SPI_tuptable->vals[i], desc, 2);
-
-		if (key == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("plproxy.get_cluster_config returned a null key for cluster \"%s\"", name)));
-		/* no value: the default stays */
-		if (value)
-			plproxy_setting_apply(cluster, key, value);
-	}
-	SPI_finish();
-
-	SPI_connect();
-	cluster_function_run(&partitions_function, name);
-	cluster->by_functions = true;
-	cluster->partitions_function = cluster_function_lookup(&partitions_function);
-	desc = SPI_tuptable->tupdesc;
-	if (desc->natts < 1 || !plproxy_type_is_string(SPI_gettypeid(desc, 1)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("plproxy.get_cluster_partitions must return connect strings of type text")));
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *connstr = SPI_getvalue(SPI_tuptable->vals[i], desc, 1);
-		MemoryContext old;
-
-		if (connstr == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("plproxy.get_cluster_partitions returned a null connect string for partition %d of cluster \"%s\"",
-							(int) i, name)));
-		old = MemoryContextSwitchTo(caller);
-		connstrs = lappend(connstrs, pstrdup(connstr));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-
-	cluster_finish(cluster, connstrs);
-	return cluster;
-}
-
-/* The version of a cluster; that there is none means no such cluster. */
-static int32
-cluster_version(const char *name)
-{
-	static int	params[] = {0};
-	static Oid	types[] = {TEXTOID};
-	static ProxyQuery query = {
-		.sql = "plproxy.get_cluster_version($1)",.nparams = 1,
-		.params = params,.types = types,.fresh = true
-	};
-	Datum		args[] = {CStringGetTextDatum(name)};
-	bool		nulls[] = {false};
-	ProxyLocal	local;
-	uint64		nrows;
-	Datum		version;
-	Oid			type;
-	bool		isnull;
-
-	if (query.plan == NULL || !SPI_plan_is_valid(query.plan))
-		cluster_function_check("get_cluster_version", name);
-
-	plproxy_local_begin(&local, &query, NULL);
-	nrows = plproxy_local_run(&local, args, nulls);
-	if (nrows != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_CARDINALITY_VIOLATION),
-				 errmsg("plproxy.get_cluster_version must return one row, but returned " UINT64_FORMAT " for cluster \"%s\"",
-						nrows, name)));
-	version = plproxy_local_value(&local, 0, &type, &isnull);
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("plproxy.get_cluster_version returned null for cluster \"%s\"", name)));
-	if (type != INT4OID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("plproxy.get_cluster_version must return type integer")));
-	plproxy_local_end(&local);
-	return DatumGetInt32(version);
-}
-
-/* That one of the cluster functions is missing means no such cluster. */
-static void
-cluster_function_check(const char *function, const char *cluster)
-{
-	Oid			types[1] = {TEXTOID};
-	List	   *names = list_make2(makeString("plproxy"), makeString(unconstify(char *, function)));
-
-	if (OidIsValid(LookupFuncName(names, 1, types, true)))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("cluster \"%s\" does not exist", cluster),
-			 errdetail("There is no foreign server of that name, and no function plproxy.%s(text).",
-					   function),
-			 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER plproxy, "
-					 "or describe it by the plproxy.get_cluster_ functions.")));
-}
-
-static Oid
-cluster_function_lookup(const ClusterFunction *function)
-{
-	Oid			types[1] = {TEXTOID};
-
-	return LookupFuncName(list_make2(makeString("plproxy"),
-									 makeString(unconstify(char *, function->name))),
-						  1, types, true);
-}
-
-/* Run one of the cluster functions in the open SPI connection. */
-static void
-cluster_function_run(ClusterFunction *function, const char *cluster)
-{
-	Datum		values[1] = {CStringGetTextDatum(cluster)};
-	Oid			types[1] = {TEXTOID};
-	int			code;
-
-	cluster_function_check(function->name, cluster);
-	if (function->plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(function->sql, 1, types);
-
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare of \"%s\" failed: %s", function->sql,
-				 SPI_result_code_string(SPI_result));
-		if (SPI_keepplan(plan) != 0)
-			elog(ERROR, "SPI_keepplan failed");
-		function->plan = plan;
-	}
-
-	code = SPI_execute_plan(function->plan, values, NULL, false, 0);
-	if (code != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_plan of \"%s\" failed: %s", function->sql,
-			 SPI_result_code_string(code));
-}
-
-/*
- * The validator of the foreign data wrapper: refuses what plproxy_cluster_get
- * would trip over.
- */
-Datum
-plproxy_fdw_validator(PG_FUNCTION_ARGS)
-{
-	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
-	Oid			catalog = PG_GETARG_OID(1);
-	ProxyCluster *cluster = cluster_begin("(new)");
-	ListCell   *lc;
-
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst(lc);
-		const char *name = option->defname;
-
-		if (option->arg == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_SYNTAX_ERROR),
-					 errmsg("option \"%s\" needs a value", name)));
-
-		if (catalog == UserMappingRelationId)
-		{
-			if (pg_strcasecmp(name, "user") != 0 && pg_strcasecmp(name, "password") != 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-						 errmsg("invalid option \"%s\"", name),
-						 errhint("Options of a user mapping are: user, password.")));
-		}
-		else if (catalog == ForeignServerRelationId && plproxy_setting_partition(name) >= 0)
-			continue;
-		else if (catalog == ForeignServerRelationId || catalog == ForeignDataWrapperRelationId)
-		{
-			if (!plproxy_setting_exists(name))
-				ereport(ERROR,
-						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-						 errmsg("invalid option \"%s\"", name),
-						 errhint("Options are: %s%s.",
-								 catalog == ForeignServerRelationId ? "p0, p1, ..., " : "",
-								 plproxy_setting_list())));
-			plproxy_setting_apply(cluster, name, defGetString(option));
-		}
-		else
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-					 errmsg("invalid option \"%s\"", name),
-					 errhint("The wrapper \"%s\" has no foreign tables.", WRAPPER_NAME)));
-	}
-
-	if (catalog == ForeignServerRelationId)
-	{
-		List	   *connstrs = plproxy_setting_partitions(options);
-
-		if (connstrs == NIL)
-			ereport(ERROR,
-					((errcode) (ERRCODE_SYNTAX_ERROR),
-					 errmsg("a cluster needs at least one partition"),
-					 errhint("Give the connect string of the first one as option p0.")));
-
-		/* modular_mapping may be set by the wrapper: looked at when loading */
-		cluster->config.modular_mapping = true;
-		cluster_finish(cluster, connstrs);
-	}
-
-	MemoryContextDelete(cluster->cxt);
-	PG_RETURN_BOOL(true);
-}
-
 /* plproxy_partition_of(cluster, hash): as RUN ON would choose. Connects nowhere. */
 Datum
 plproxy_partition_of(PG_FUNCTION_ARGS)
@@ -895,7 +296,7 @@ plproxy_partition_of(PG_FUNCTION_ARGS)
 
 	PG_TRY();
 	{
-		usage_check(cluster, GetUserId());
+		plproxy_login_check_usage(cluster, GetUserId());
 		partition = plproxy_cluster_partition(cluster, PG_GETARG_INT64(1));
 	}
 	PG_FINALLY();
@@ -919,7 +320,7 @@ plproxy_partitions(PG_FUNCTION_ARGS)
 	cluster = plproxy_cluster_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_TRY();
 	{
-		usage_check(cluster, GetUserId());
+		plproxy_login_check_usage(cluster, GetUserId());
 		for (int i = 0; i < cluster->npartitions; i++)
 			partition_show(cluster, i, (ReturnSetInfo *) fcinfo->resultinfo);
 	}
@@ -978,7 +379,6 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 	ClusterEntry *entry;
 
 	servers_generation++;
-	logins_generation++;
 	hash_seq_init(&seq, clusters);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
@@ -988,21 +388,6 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 			servers_changed = true;
 		}
 	}
-}
-
-/* Syscache callback for user mappings. */
-static void
-mapping_changed(Datum arg, int cacheid, uint32 hash)
-{
-	logins_generation++;
-	plproxy_connection_mapping_changed(hash);
-}
-
-/* Syscache callback for roles, their members, databases and functions. */
-static void
-login_changed(Datum arg, int cacheid, uint32 hash)
-{
-	logins_generation++;
 }
 
 static uint32

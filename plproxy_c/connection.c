@@ -7,9 +7,7 @@
  * until the call releases it; so a call inside a call takes another one.
  *
  * ProxyConn and ProxyPool live in "PL/Proxy connections" as long as the backend
- * does; what libpq mallocs is freed when the connection is closed. Notices come
- * in while libpq is at work, where an error must not be thrown, so they are kept
- * (malloced) and reported when libpq has returned.
+ * does; what libpq mallocs is freed when the connection is closed.
  */
 #include "postgres.h"
 
@@ -53,39 +51,17 @@ typedef struct ProxyPool
 	dlist_head	conns;			/* latest used first */
 } ProxyPool;
 
-typedef struct ProxyNotice
-{
-	struct ProxyNotice *next;
-	int			level;
-	int			sqlstate;
-	char	   *message;
-	char	   *detail;			/* NULL if there is none; so hint, context */
-	char	   *hint;
-	char	   *context;
-} ProxyNotice;
-
 static ProxyPool *pool_lookup(ProxyTask *task);
 static ProxyConn *pool_take(ProxyPool *pool);
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
-static PGconn *connection_start(ProxyTask *task, ProxyConn *conn);
-static PQconninfoOption *connection_options(ProxyTask *task);
-static bool option_override(const ProxyHost *host, const char *keyword, const char **value);
-static const char *option_lookup(const PQconninfoOption *options, const char *keyword);
-static void connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
-							 const char *user, const char *password);
-pg_noreturn static void password_error(ProxyTask *task, const char *hint);
 static void connection_name(ProxyConn *conn, const char *cluster, int partition);
 static bool connection_is_alive(ProxyConn *conn);
 static const char *connection_state(const ProxyConn *conn);
 static void connection_close(ProxyConn *conn);
 static void connection_close_all(int code, Datum arg);
 static void notifications_drop(PGconn *pg);
-static void notice_receive(void *arg, const PGresult *result);
-static char *notice_field(const PGresult *result, int field);
-static void notice_free(ProxyNotice *notice);
-static int	notice_level(const char *severity);
 static uint32 key_hash(const void *key, Size keysize);
 static int	key_match(const void *a, const void *b, Size keysize);
 
@@ -143,7 +119,7 @@ plproxy_connection_acquire(ProxyTask *task)
 void
 plproxy_connection_release(ProxyConn *conn)
 {
-	plproxy_connection_notices(conn, false);
+	plproxy_notice_report(conn, false);
 	notifications_drop(conn->pg);
 	conn->task->conn = NULL;
 	conn->task = NULL;
@@ -168,7 +144,7 @@ plproxy_connection_is_there(ProxyConn *conn)
 
 	conn->doomed = false;
 	there = PQconsumeInput(conn->pg);
-	/* parses what has come, which hands farewells to notice_receive */
+	/* parses what has come, which hands farewells to plproxy_notice_receive */
 	(void) PQisBusy(conn->pg);
 	there = there && !conn->doomed && PQstatus(conn->pg) == CONNECTION_OK;
 	conn->doomed = doomed || !there;
@@ -310,38 +286,6 @@ plproxy_connection_settings(ProxyTask *task)
 		plproxy_execute_step(task, STEP_SETTING,
 							 psprintf("select pg_catalog.set_config('statement_timeout', '%d', true)",
 									  timeout));
-}
-
-/* Report the notices that came in, or drop them. */
-void
-plproxy_connection_notices(ProxyConn *conn, bool report)
-{
-	while (conn->notices)
-	{
-		ProxyNotice *notice = conn->notices;
-
-		conn->notices = notice->next;
-		if (!report)
-		{
-			notice_free(notice);
-			continue;
-		}
-		PG_TRY();
-		{
-			ereport(notice->level,
-					((errcode) (notice->sqlstate),
-					 errmsg_internal("%s", notice->message),
-					 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
-					 notice->hint ? errhint("%s", notice->hint) : 0,
-					 notice->context ? errcontext("%s", notice->context) : 0,
-					 plproxy_error_context(conn->task)));
-		}
-		PG_FINALLY();
-		{
-			notice_free(notice);
-		}
-		PG_END_TRY();
-	}
 }
 
 /*
@@ -557,7 +501,7 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	}
 	PG_TRY();
 	{
-		conn->pg = connection_start(task, conn);
+		conn->pg = plproxy_connect_start(task, conn);
 	}
 	PG_CATCH();
 	{
@@ -575,7 +519,7 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 	conn->lifetime_share = 1000 -
 		(int) pg_prng_uint64_range(&pg_global_prng_state, 0, MAX_LIFETIME_JITTER);
 	dlist_push_head(&pool->conns, &conn->node);
-	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
+	PQsetNoticeReceiver(conn->pg, plproxy_notice_receive, conn);
 
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
 		conn->poll = PGRES_POLLING_FAILED;
@@ -590,232 +534,10 @@ plproxy_connection_restart(ProxyTask *task)
 
 	PQfinish(conn->pg);
 	conn->pg = NULL;
-	conn->pg = connection_start(task, conn);
-	PQsetNoticeReceiver(conn->pg, notice_receive, conn);
+	conn->pg = plproxy_connect_start(task, conn);
+	PQsetNoticeReceiver(conn->pg, plproxy_notice_receive, conn);
 	conn->connected_at = GetCurrentTimestamp();
 	conn->poll = PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
-}
-
-/*
- * Start libpq on the connect string and what we add: the login unless the string
- * names a user, our encoding, and what the cluster sets.
- */
-static PGconn *
-connection_start(ProxyTask *task, ProxyConn *conn)
-{
-	const ProxyConfig *config = &task->call->cluster->config;
-	const ProxyLogin *login = task->call->login;
-	PQconninfoOption *options = connection_options(task);
-	const char *user = option_lookup(options, "user");
-	const char *password = option_lookup(options, "password");
-	const char *connect_timeout = option_lookup(options, "connect_timeout");
-	const ProxyHost *host = NULL;
-	PGconn	   *pg;
-	const char **names;
-	const char **values;
-	int			n;
-	bool		has_keepalive = false;
-
-	if (user && login->mapped && strcmp(user, login->user) != 0)
-		password = password ? password : "";	/* of another user: not for
-												 * this one */
-	if (password == NULL)
-		password = login->password;
-	connection_trust(task, conn, options, user, password);
-	if (task->hosts == NULL)
-	{
-		const char *balance = option_lookup(options, "load_balance_hosts");
-
-		task->hosts = plproxy_failover_hosts(task, option_lookup(options, "host"),
-											 option_lookup(options, "hostaddr"),
-											 option_lookup(options, "port"),
-											 option_lookup(options, "target_session_attrs"),
-											 balance && strcmp(balance, "random") == 0);
-	}
-	if (task->hosts)
-		host = &task->hosts->list[task->hosts->current];
-	conn->connect_timeout = connect_timeout
-		? Min(Max(atoi(connect_timeout), 0), INT_MAX / 1000) * 1000
-		: 0;
-
-	for (n = 0; options[n].keyword; n++)
-		;
-	names = palloc0(sizeof(char *) * (n + 8));
-	values = palloc0(sizeof(char *) * (n + 8));
-	n = 0;
-	for (PQconninfoOption *option = options; option->keyword; option++)
-	{
-		const char *value = option->val;
-
-		if ((host && !option_override(host, option->keyword, &value)) || value == NULL)
-			continue;
-		if (strncmp(option->keyword, "keepalives", 10) == 0)
-			has_keepalive = true;
-		if (strcmp(option->keyword, "client_encoding") == 0 ||
-			strcmp(option->keyword, "user") == 0 || strcmp(option->keyword, "password") == 0)
-			continue;
-		names[n] = option->keyword;
-		values[n++] = value;
-	}
-	names[n] = "user";
-	values[n++] = user ? user : login->user;
-	names[n] = "password";
-	values[n++] = password;
-	if (!has_keepalive && config->keepalive_idle)
-	{
-		names[n] = "keepalives_idle";
-		values[n++] = psprintf("%d", config->keepalive_idle);
-	}
-	if (!has_keepalive && config->keepalive_interval)
-	{
-		names[n] = "keepalives_interval";
-		values[n++] = psprintf("%d", config->keepalive_interval);
-	}
-	if (!has_keepalive && config->keepalive_count)
-	{
-		names[n] = "keepalives_count";
-		values[n++] = psprintf("%d", config->keepalive_count);
-	}
-	names[n] = "client_encoding";
-	values[n++] = GetDatabaseEncodingName();
-	names[n] = "fallback_application_name";
-	values[n++] = plproxy_show_function ? task->call->func->application_name : "plproxy";
-
-	pg = PQconnectStartParams(names, values, 0);
-	PQconninfoFree(options);
-	if (pg == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	return pg;
-}
-
-/*
- * Of a connect string with several hosts, one is meant. Returns false if it has no
- * such option.
- */
-static bool
-option_override(const ProxyHost *host, const char *keyword, const char **value)
-{
-	if (strcmp(keyword, "host") == 0)
-		*value = host->host;
-	else if (strcmp(keyword, "hostaddr") == 0)
-		*value = host->hostaddr;
-	else if (strcmp(keyword, "port") == 0)
-		*value = host->port;
-	else if (strcmp(keyword, "target_session_attrs") == 0)
-		*value = host->attrs;
-	return *value != NULL;
-}
-
-/* What the task's connect string says; PQconninfoFree ends that. */
-static PQconninfoOption *
-connection_options(ProxyTask *task)
-{
-	const char *connstr = task->call->cluster->partitions[task->partition].connstr;
-	char	   *message = NULL;
-	PQconninfoOption *options = PQconninfoParse(connstr, &message);
-
-	if (options == NULL)
-	{
-		/* other messages may quote a password that stands where it should not */
-		static const char named[] = "invalid connection option ";
-		char	   *detail = NULL;
-
-		if (message && strncmp(message, named, strlen(named)) == 0)
-			detail = pchomp(message);
-		PQfreemem(message);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid connect string"),
-				 detail ? errdetail_internal("%s", detail) : 0,
-				 errhint("Write it as keyword=value pairs or as a postgresql:// URI."),
-				 plproxy_error_partition(task)));
-	}
-	return options;
-}
-
-static const char *
-option_lookup(const PQconninfoOption *options, const char *keyword)
-{
-	for (; options->keyword; options++)
-	{
-		if (strcmp(options->keyword, keyword) == 0)
-			return options->val;
-	}
-	return NULL;
-}
-
-/*
- * The rules for connect strings that no superuser stands behind: they bring a
- * password, and use nothing else that the server's operating system user may
- * have: no files with secrets, no tickets.
- */
-static void
-connection_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
-				 const char *user, const char *password)
-{
-	static const char *const forbidden[] = {
-		"passfile", "service", "servicefile", "sslcert", "sslkey", "sslkeylogfile", "gssdelegation"
-	};
-	const ProxyLogin *login = task->call->login;
-
-	if (login->distrust)
-	{
-		for (int i = 0; i < lengthof(forbidden); i++)
-		{
-			if (option_lookup(options, forbidden[i]) == NULL)
-				continue;
-			PQconninfoFree(options);
-			ereport(ERROR,
-					(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
-					 errmsg("connection option \"%s\" is not allowed here", forbidden[i]),
-					 errdetail_internal("%s", login->distrust),
-					 plproxy_error_partition(task)));
-		}
-	}
-	/* a password beside the connect string's user says nothing about another */
-	if (login->distrust_user && user == NULL)
-		password = login->password;
-	else if (login->distrust == NULL)
-		return;
-	conn->needs_password = true;
-	if (password == NULL || *password == '\0')
-	{
-		PQconninfoFree(options);
-		password_error(task, "Give the password in the user mapping or, unless that names another user, in the connect string.");
-	}
-}
-
-/*
- * A connection is open: if it had to use its password, did it? A partition that
- * lets in whoever comes from our host would let in anybody who may define where
- * to connect.
- */
-void
-plproxy_connection_check(ProxyTask *task)
-{
-	ProxyConn  *conn = task->conn;
-	const char *name = PQparameterStatus(conn->pg, "application_name");
-
-	if (conn->needs_password && !PQconnectionUsedPassword(conn->pg))
-		password_error(task, "Let the partition ask this user for a password.");
-
-	/* any other name was chosen by the connect string, or a pooler */
-	conn->shows_function = name && strcmp(name, task->call->func->application_name) == 0;
-}
-
-static void
-password_error(ProxyTask *task, const char *hint)
-{
-	const ProxyLogin *login = task->call->login;
-
-	ereport(ERROR,
-			(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
-			 task->conn
-			 ? errmsg("password was not used")
-			 : errmsg("password is required"),
-			 errdetail_internal("%s", login->distrust ? login->distrust : login->distrust_user),
-			 errhint("%s Superusers can relax this by plproxy.password_required.", hint),
-			 plproxy_error_partition(task)));
 }
 
 /* Remember who uses the connection, which outlives the cluster. */
@@ -847,7 +569,7 @@ connection_is_alive(ProxyConn *conn)
 static void
 connection_close(ProxyConn *conn)
 {
-	plproxy_connection_notices(conn, false);
+	plproxy_notice_report(conn, false);
 	if (conn->wait_set)
 	{
 		FreeWaitEventSet(conn->wait_set);
@@ -922,81 +644,6 @@ notifications_drop(PGconn *pg)
 
 	while ((notification = PQnotifies(pg)) != NULL)
 		PQfreemem(notification);
-}
-
-/*
- * Keep a notice. libpq calls this, so nothing here may throw an error. When
- * memory is short a notice is lost.
- */
-static void
-notice_receive(void *arg, const PGresult *result)
-{
-	ProxyConn  *conn = arg;
-	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	ProxyNotice *notice;
-	ProxyNotice **last;
-
-	if (conn->state == CONN_IDLE)
-	{
-		/* FATAL, or the warning of a crash: the server is going away */
-		if (severity == NULL || strcmp(severity, "FATAL") == 0 ||
-			(sqlstate && strncmp(sqlstate, "57P", 3) == 0))
-			conn->doomed = true;
-		return;
-	}
-
-	notice = calloc(1, sizeof(ProxyNotice));
-	if (notice == NULL)
-		return;
-	notice->level = notice_level(severity);
-	notice->sqlstate = sqlstate && strlen(sqlstate) == 5
-		? MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])
-		: ERRCODE_WARNING;
-	notice->message = notice_field(result, PG_DIAG_MESSAGE_PRIMARY);
-	notice->detail = notice_field(result, PG_DIAG_MESSAGE_DETAIL);
-	notice->hint = notice_field(result, PG_DIAG_MESSAGE_HINT);
-	notice->context = notice_field(result, PG_DIAG_CONTEXT);
-	if (notice->message == NULL)
-	{
-		notice_free(notice);
-		return;
-	}
-	for (last = &conn->notices; *last; last = &(*last)->next)
-		;
-	*last = notice;
-}
-
-static char *
-notice_field(const PGresult *result, int field)
-{
-	const char *value = PQresultErrorField(result, field);
-
-	return value ? strdup(value) : NULL;
-}
-
-static void
-notice_free(ProxyNotice *notice)
-{
-	free(notice->message);
-	free(notice->detail);
-	free(notice->hint);
-	free(notice->context);
-	free(notice);
-}
-
-static int
-notice_level(const char *severity)
-{
-	if (severity == NULL)
-		return NOTICE;
-	if (strcmp(severity, "WARNING") == 0)
-		return WARNING;
-	if (strcmp(severity, "INFO") == 0)
-		return INFO;
-	if (strcmp(severity, "DEBUG") == 0)
-		return DEBUG1;
-	return NOTICE;
 }
 
 static uint32

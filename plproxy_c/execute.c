@@ -367,7 +367,7 @@ task_event(ProxyTask *task, uint32 events)
 				task_fail(task, FAIL_CONNECT, PQerrorMessage(conn->pg));
 			else if (conn->poll == PGRES_POLLING_OK)
 			{
-				plproxy_connection_check(task);
+				plproxy_connect_check(task);
 				/* or large parameters would block us in send() */
 				PQsetnonblocking(conn->pg, 1);
 				conn->state = CONN_IDLE;
@@ -405,7 +405,7 @@ task_read(ProxyTask *task, bool broken)
 		/* whatever throws from here on, the abort clears it */
 		task->result = result;
 		if (conn->notices)
-			plproxy_connection_notices(conn, true);
+			plproxy_notice_report(conn, true);
 		if (result)
 			task_take(task);
 		if (task_step(task, result))
@@ -416,7 +416,7 @@ task_read(ProxyTask *task, bool broken)
 		task->result = NULL;
 	}
 	if (task->conn == conn && conn->notices)
-		plproxy_connection_notices(conn, true);
+		plproxy_notice_report(conn, true);
 }
 
 /* Look at task->result, which answers task->step. */

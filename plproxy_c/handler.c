@@ -26,6 +26,7 @@ _PG_init(void)
 {
 	plproxy_function_init();
 	plproxy_cluster_init();
+	plproxy_login_init();
 	plproxy_transaction_init();
 	plproxy_stat_init();
 	plproxy_error_init();

@@ -240,7 +240,7 @@ typedef struct ProxyCluster
 	Oid			partitions_function;	/* their one for connect strings */
 	Oid			owner;			/* who defines it, unless functions do */
 	bool		by_caller;		/* a call gave the string of CONNECT */
-	struct ProxyLogin *logins;	/* of those who used it, see cluster.c */
+	struct ProxyLogin *logins;	/* of those who used it, see login.c */
 	int			nlogins;
 	int32		version;		/* of get_cluster_version() */
 	ProxyConfig config;
@@ -539,12 +539,27 @@ extern void plproxy_cluster_init(void);
 extern ProxyCluster *plproxy_cluster_get(const char *name);
 extern ProxyCluster *plproxy_cluster_connect(const char *connstr, ProxyFunction *func);
 extern void plproxy_cluster_release(ProxyCluster *cluster);
-extern ProxyLogin *plproxy_cluster_login(ProxyCluster *cluster);
-extern void plproxy_cluster_logout(ProxyLogin *login);
 extern int	plproxy_cluster_partition(ProxyCluster *cluster, int64 hash);
-extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partition_of(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partitions(PG_FUNCTION_ARGS);
+
+/* load.c */
+extern Oid	plproxy_load_server_oid(const char *name);
+extern ProxyCluster *plproxy_load_server(const char *name, Oid serverid);
+extern ProxyCluster *plproxy_load_functions(const char *name, int32 version);
+extern int32 plproxy_load_version(const char *name);
+extern Oid	plproxy_load_function(void);
+extern ProxyCluster *plproxy_load_begin(const char *name);
+extern void plproxy_load_finish(ProxyCluster *cluster, List *connstrs);
+extern PGDLLEXPORT Datum plproxy_fdw_validator(PG_FUNCTION_ARGS);
+
+/* login.c */
+extern void plproxy_login_init(void);
+extern ProxyLogin *plproxy_login_get(ProxyCluster *cluster);
+extern void plproxy_login_release(ProxyLogin *login);
+extern void plproxy_login_forget(ProxyCluster *cluster);
+extern void plproxy_login_check_usage(const ProxyCluster *cluster, Oid role);
+extern Oid	plproxy_login_owner(Oid function);
 
 /* setting.c */
 extern bool plproxy_setting_exists(const char *name);
@@ -565,7 +580,6 @@ extern int	plproxy_kept_wait_sets; /* connections that have a wait_set */
 
 extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_restart(ProxyTask *task);
-extern void plproxy_connection_check(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern bool plproxy_connection_is_there(ProxyConn *conn);
 extern const char *plproxy_connection_key(const ProxyConn *conn);
@@ -573,8 +587,15 @@ extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_mapping_changed(uint32 hash);
 extern void plproxy_connection_sweep(void);
 extern void plproxy_connection_settings(ProxyTask *task);
-extern void plproxy_connection_notices(ProxyConn *conn, bool report);
 extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
+
+/* connect.c */
+extern PGconn *plproxy_connect_start(ProxyTask *task, ProxyConn *conn);
+extern void plproxy_connect_check(ProxyTask *task);
+
+/* notice.c */
+extern void plproxy_notice_receive(void *conn, const PGresult *result);
+extern void plproxy_notice_report(ProxyConn *conn, bool report);
 
 /* cancel.c */
 extern void plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up);

@@ -517,7 +517,7 @@ remotes_run(int timeout, bool cancel)
 		if (remote->command[0] == '\0')
 			continue;
 		remote->command[0] = '\0';
-		plproxy_connection_notices(remote->conn, true);
+		plproxy_notice_report(remote->conn, true);
 		remote->conn->task = NULL;
 	}
 	return in_time;
