@@ -106,6 +106,7 @@ plproxy_connection_acquire(ProxyTask *task)
 	connection_name(conn, call->cluster->name, task->partition);
 	conn->since = GetCurrentTimestamp();
 	task->conn = conn;
+	task->use = conn->used_at;
 	conn->expires_at = lifetime
 		? TimestampTzPlusMilliseconds(conn->connected_at,
 									  (int64) lifetime * conn->lifetime_share / 1000)
@@ -149,6 +150,32 @@ plproxy_connection_is_there(ProxyConn *conn)
 	there = there && !conn->doomed && PQstatus(conn->pg) == CONNECTION_OK;
 	conn->doomed = doomed || !there;
 	return there;
+}
+
+/* The connection of this use, if nobody has used or closed it since; or NULL. */
+ProxyConn *
+plproxy_connection_used(uint64 use)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+	ProxyConn  *found = NULL;
+
+	if (use == 0)
+		return NULL;
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->conns)
+		{
+			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
+
+			if (conn->used_at == use)
+				found = conn;
+		}
+	}
+	return found;
 }
 
 /* What tells the connection's pool from others. */

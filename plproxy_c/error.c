@@ -81,10 +81,7 @@ plproxy_error_waiting(void *arg)
 		errcontext("waiting for %s", partition_address(first));
 }
 
-/*
- * errcontext callback while a row is converted: which value of whose answer? When
- * there is but one row, its connection is free for others already.
- */
+/* errcontext callback while a row is converted: which value of whose answer? */
 void
 plproxy_error_value(void *arg)
 {
@@ -176,6 +173,20 @@ plproxy_error_partition(ProxyTask *task)
 	return plproxy_error_context(task);
 }
 
+/* Among the fields of an error: the answers to the call are not what it needs. */
+int
+plproxy_error_answers(ProxyCall *call)
+{
+	for (int i = 0; i < call->ntasks; i++)
+		call->tasks[i].failed = true;
+	if (call->ntasks == 1)
+		errcontext("answer of %s", partition_address(&call->tasks[0]));
+	else if (call->ntasks > 1)
+		errcontext("answers of %s and %d more", partition_address(&call->tasks[0]),
+				   call->ntasks - 1);
+	return 0;
+}
+
 /* Among the fields of a notice or an error: which partition it comes from. */
 int
 plproxy_error_context(ProxyTask *task)
@@ -185,10 +196,15 @@ plproxy_error_context(ProxyTask *task)
 	return 0;
 }
 
+/*
+ * The partition, and where it is. When only its answer is looked at any more, the
+ * connection is free for others already, but mostly nobody has used it yet.
+ */
 static char *
 partition_address(const ProxyTask *task)
 {
-	PGconn	   *pg = task->conn ? task->conn->pg : NULL;
+	ProxyConn  *conn = task->conn ? task->conn : plproxy_connection_used(task->use);
+	PGconn	   *pg = conn ? conn->pg : NULL;
 	StringInfoData where;
 
 	initStringInfo(&where);

@@ -41,6 +41,7 @@ static ClusterFunction partitions_function = {
 };
 
 static bool wrapper_is_ours(const ForeignDataWrapper *wrapper);
+static void version_error_context(void *name);
 static void cluster_function_check(const char *function, const char *cluster);
 static void cluster_function_run(ClusterFunction *function, const char *cluster);
 
@@ -177,6 +178,7 @@ plproxy_load_version(const char *name)
 	};
 	Datum		args[] = {CStringGetTextDatum(name)};
 	bool		nulls[] = {false};
+	ErrorContextCallback callback;
 	ProxyLocal	local;
 	uint64		nrows;
 	Datum		version;
@@ -186,6 +188,10 @@ plproxy_load_version(const char *name)
 	if (query.plan == NULL || !SPI_plan_is_valid(query.plan))
 		cluster_function_check("get_cluster_version", name);
 
+	callback.callback = version_error_context;
+	callback.arg = unconstify(char *, name);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	plproxy_local_begin(&local, &query, NULL);
 	nrows = plproxy_local_run(&local, args, nulls);
 	if (nrows != 1)
@@ -203,7 +209,15 @@ plproxy_load_version(const char *name)
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("plproxy.get_cluster_version must return type integer")));
 	plproxy_local_end(&local);
+	error_context_stack = callback.previous;
 	return DatumGetInt32(version);
+}
+
+/* errcontext callback: whose version is asked for? */
+static void
+version_error_context(void *name)
+{
+	errcontext("version of cluster \"%s\"", (char *) name);
 }
 
 /*

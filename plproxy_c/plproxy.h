@@ -387,6 +387,7 @@ typedef struct ProxyTask
 	int			nelements;		/* SPLIT: how many elements it got */
 	int		   *elements;		/* SPLIT: which ones, as array indexes from 0 */
 	ProxyConn  *conn;			/* NULL when it has none (any more) */
+	uint64		use;			/* used_at of the last it had, or 0 */
 	int			wait_pos;		/* in the call's wait_set, valid while pending */
 	uint32		wait_events;	/* what that waits for */
 	TimestampTz connect_by;		/* 0: no limit */
@@ -409,6 +410,7 @@ typedef struct ProxyTask
 	bool		done;
 	bool		failed;			/* the error thrown is about its partition */
 	bool		counted;		/* for plproxy_stat_calls */
+	bool		counted_failed; /* as an error */
 	bool		skipped;		/* it failed, and the call goes on without it */
 
 	/* the answer */
@@ -582,6 +584,7 @@ extern ProxyConn *plproxy_connection_acquire(ProxyTask *task);
 extern void plproxy_connection_restart(ProxyTask *task);
 extern void plproxy_connection_release(ProxyConn *conn);
 extern bool plproxy_connection_is_there(ProxyConn *conn);
+extern ProxyConn *plproxy_connection_used(uint64 use);
 extern const char *plproxy_connection_key(const ProxyConn *conn);
 extern void plproxy_connection_discard(const char *connstr);
 extern void plproxy_connection_mapping_changed(uint32 hash);
@@ -691,6 +694,7 @@ extern void plproxy_error_waiting(void *call);
 extern void plproxy_error_value(void *arg);
 extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);
 extern int	plproxy_error_partition(ProxyTask *task);
+extern int	plproxy_error_answers(ProxyCall *call);
 extern char *plproxy_error_partition_name(const ProxyTask *task);
 extern int	plproxy_error_context(ProxyTask *task);
 

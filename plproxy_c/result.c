@@ -243,6 +243,7 @@ Datum
 plproxy_result_return(ProxyCall *call)
 {
 	ProxyShape *shape = call->shape;
+	ProxyTask  *task = call->row_task;
 	MemoryContext old;
 	int64		nrows = 0;
 	Datum		result;
@@ -259,11 +260,16 @@ plproxy_result_return(ProxyCall *call)
 		ereport(ERROR,
 				(errcode(nrows == 0 ? ERRCODE_NO_DATA_FOUND : ERRCODE_TOO_MANY_ROWS),
 				 errmsg("function returns one row, but partitions returned " INT64_FORMAT, nrows),
-				 errhint("Declare it with RETURNS SETOF if any number of rows is right.")));
+				 errhint("Declare it with RETURNS SETOF if any number of rows is right."),
+				 plproxy_error_answers(call)));
+
+	/* what it cannot be made of is the task's fault */
+	task->result = call->row;
+	call->row = NULL;
 
 	/* a scalar is made in place, a row is copied out below */
 	old = MemoryContextSwitchTo(shape->composite ? call->cxt : call->caller_cxt);
-	result_values(call->row_task, call->row, 0);
+	result_values(task, task->result, 0);
 	MemoryContextSwitchTo(call->caller_cxt);
 	if (shape->composite)
 	{
@@ -277,8 +283,8 @@ plproxy_result_return(ProxyCall *call)
 	}
 	MemoryContextSwitchTo(old);
 
-	PQclear(call->row);
-	call->row = NULL;
+	PQclear(task->result);
+	task->result = NULL;
 	return result;
 }
 

@@ -149,7 +149,10 @@ plproxy_stat_begin(ProxyCall *call)
 		INSTR_TIME_SET_CURRENT(call->started);
 }
 
-/* The task is over, once. Count it. */
+/*
+ * The task is over, once: count it. When it turns out later that its answer was no
+ * good, it has failed after all.
+ */
 void
 plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome)
 {
@@ -161,9 +164,9 @@ plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome)
 	instr_time	now;
 	instr_time	spent;
 
-	if (!call->tracked || task->counted || !stat_attach())
+	if (!call->tracked || !stat_attach() ||
+		(task->counted && (task->counted_failed || outcome != OUTCOME_FAILED)))
 		return;
-	task->counted = true;
 
 	memset(&key, 0, sizeof(key));
 	key.database = MyDatabaseId;
@@ -183,12 +186,18 @@ plproxy_stat_task(ProxyTask *task, ProxyOutcome outcome)
 	spent = now;
 	INSTR_TIME_SUBTRACT(spent, call->started);
 
-	counts.calls = 1;
+	memset(&counts, 0, sizeof(counts));
 	counts.errors = outcome == OUTCOME_FAILED;
-	counts.canceled = outcome == OUTCOME_CANCELED;
-	counts.rows = task->rows;
-	counts.bytes = task->bytes;
-	counts.total_time = counts.max_time = INSTR_TIME_GET_MILLISEC(spent);
+	if (!task->counted)
+	{
+		counts.calls = 1;
+		counts.canceled = outcome == OUTCOME_CANCELED;
+		counts.rows = task->rows;
+		counts.bytes = task->bytes;
+		counts.total_time = counts.max_time = INSTR_TIME_GET_MILLISEC(spent);
+	}
+	task->counted = true;
+	task->counted_failed = outcome == OUTCOME_FAILED;
 
 	stat_lock(LW_SHARED);
 	entry = stat_lookup(&key);
@@ -218,27 +227,39 @@ plproxy_stat_calls(PG_FUNCTION_ARGS)
 	bool		all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	HASH_SEQ_STATUS seq;
 	StatEntry  *entry;
+	StatEntry  *rows;
+	StatCounts	evicted;
+	TimestampTz since;
+	long		n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!stat_attach())
 		return (Datum) 0;
 
+	/* who may see what is looked up without the lock, for that reads catalogs */
 	stat_lock(LW_SHARED);
+	rows = palloc_extended(sizeof(StatEntry) * Max(hash_get_num_entries(entries), 1),
+						   MCXT_ALLOC_HUGE);
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
-		StatCounts	counts;
-
-		if (!all && !has_privs_of_role(GetUserId(), entry->key.role))
-			continue;
 		SpinLockAcquire(&entry->mutex);
-		counts = entry->counts;
+		rows[n++] = *entry;
 		SpinLockRelease(&entry->mutex);
-		stat_put(rsinfo, &entry->key, &counts, entry->since);
 	}
-	if (all && head->evicted.calls > 0)
-		stat_put(rsinfo, NULL, &head->evicted, head->since);
+	evicted = head->evicted;
+	since = head->since;
 	stat_unlock();
+
+	for (long i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (all || has_privs_of_role(GetUserId(), rows[i].key.role))
+			stat_put(rsinfo, &rows[i].key, &rows[i].counts, rows[i].since);
+	}
+	if (all && evicted.calls > 0)
+		stat_put(rsinfo, NULL, &evicted, since);
+	pfree(rows);
 	return (Datum) 0;
 }
 

@@ -17,6 +17,11 @@ create function fail_on(i_db text) returns setof int4 language plproxy as $$ clu
 create function direct(i_connstr text) returns text language plproxy as $$ connect i_connstr; select 'abc'; $$;
 create function lost() returns int4 language plproxy as $$ connect 'host=127.0.0.1 port=1 dbname=nowhere'; $$;
 create function unfit() returns setof int4 language plproxy as $$ cluster 'four'; run on 3; select 'x'; $$;
+create function unfit_value() returns int4 language plproxy as $$ cluster 'four'; run on 3; select 'x'; $$;
+create function unfit_row(out a int4, out b int4) language plproxy as $$ cluster 'four'; run on 2; select 1 as a, 'x' as b; $$;
+create function no_row() returns int4 language plproxy as $$ cluster 'four'; run on 1; select 1 where false; $$;
+create function three_rows() returns int4 language plproxy as $$ cluster 'four'; run on 1; select 1 from generate_series(1, 3); $$;
+create function spread(i_a int4[]) returns int4 language plproxy as $$ cluster 'four'; split i_a; run on i_a; select 1; $$;
 -- fresh connections, and counts of this session alone
 \c -
 \set SHOW_CONTEXT never
@@ -69,6 +74,17 @@ select oid as gone from pg_proc where proname = 'direct' \gset
 drop function direct;
 select function is null, calls from plproxy_stat_calls where funcid = :gone;
 
+-- an answer that does not fit is an error also when it has come whole
+select plproxy_stat_reset();
+select unfit_value();
+select unfit_row();
+select no_row();
+select three_rows();
+select spread('{2,0}');
+select spread('{2}');
+select spread('{}');
+select function, partition, calls, errors, canceled, rows from plproxy_stat_calls order by 1, 2;
+
 -- not counted when told so; only those who may can tell, or reset
 select plproxy_stat_reset();
 set plproxy.track_calls = off;
@@ -105,12 +121,27 @@ exception when others or query_canceled then
     return query
         select regexp_replace(line, 'port \d+', 'port N')
         from regexp_split_to_table(v_context, '\n') line
-        where line ~ 'PL/Proxy|partition|CONNECT';
+        where line ~ 'PL/Proxy|partition|cluster|CONNECT';
 end;
 $$;
 select contexts($$select fail_on('plproxy_part2')$$);
 select contexts($$select lost()$$);
 select contexts($$select word(null)$$);
+select contexts($$select unfit_value()$$);
+select contexts($$select unfit_row()$$);
+select contexts($$select no_row()$$);
+select contexts($$select three_rows()$$);
+select contexts($$select spread('{2,0}')$$);
+-- what the functions that describe a cluster throw says which cluster it was
+create function unknown() returns int4 language plproxy as $$ cluster 'nowhere'; $$;
+select contexts($$select unknown()$$);
+alter function plproxy.get_cluster_partitions(text) rename to get_cluster_partitions_well;
+create function plproxy.get_cluster_partitions(i_name text) returns setof text language plpgsql as $$ begin raise 'no'; end $$;
+insert into plproxy.cluster values ('nowhere');
+select contexts($$select unknown()$$);
+drop function plproxy.get_cluster_partitions(text);
+alter function plproxy.get_cluster_partitions_well(text) rename to get_cluster_partitions;
+delete from plproxy.cluster where name = 'nowhere';
 set statement_timeout = '500ms';
 select contexts($$select fail_on('nowhere')$$);
 reset statement_timeout;
@@ -142,6 +173,6 @@ select word(1), "shöwn by a name that is longer than what fits"();
 reset plproxy.show_function;
 
 drop function shown(), shown(text), "shöwn by a name that is longer than what fits"(), shown_connect, rename_me, shown_fail;
-drop function words, word, fail_on, lost, unfit, contexts;
+drop function words, word, fail_on, lost, unfit, unfit_value, unfit_row, no_row, three_rows, spread, unknown, contexts;
 drop owned by plproxy_watcher;
 drop role plproxy_watcher;
