@@ -8,12 +8,21 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
+#include "common/string.h"
 #include "mb/pg_wchar.h"
+#include "utils/guc.h"
 
 #include "plproxy.h"
 
+#define CONNSTR_HINT "Write it as keyword=value pairs or as a postgresql:// URI."
+
 static bool option_override(const ProxyHost *host, const char *keyword, const char **value);
 static PQconninfoOption *connect_options(ProxyTask *task);
+static PQconninfoOption *connstr_parse(const char *connstr, const char **wrong);
+static const char *connstr_fault(const char *connstr, const char *message);
+static bool integer_is_valid(const char *value);
 static const char *option_lookup(const PQconninfoOption *options, const char *keyword);
 static void connect_trust(ProxyTask *task, ProxyConn *conn, PQconninfoOption *options,
 						  const char *user, const char *password);
@@ -133,27 +142,122 @@ option_override(const ProxyHost *host, const char *keyword, const char **value)
 static PQconninfoOption *
 connect_options(ProxyTask *task)
 {
-	const char *connstr = task->call->cluster->partitions[task->partition].connstr;
+	ProxyCluster *cluster = task->call->cluster;
+	const char *wrong;
+	PQconninfoOption *options = connstr_parse(cluster->partitions[task->partition].connstr, &wrong);
+
+	if (options == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 cluster->name
+				 ? errmsg("invalid connect string of %s", plproxy_error_partition_name(task))
+				 : errmsg("invalid connect string"),
+				 wrong ? errdetail_internal("%s", wrong) : 0,
+				 errhint(CONNSTR_HINT),
+				 plproxy_error_partition(task)));
+	return options;
+}
+
+/*
+ * Refuse a connect string that a foreign server shall have. A restore (which is
+ * told by check_function_bodies being off) only warns: what was defined before
+ * strings were looked at, or for a newer libpq, must not keep anything else from
+ * being restored.
+ */
+void
+plproxy_connect_validate(const char *option, const char *connstr)
+{
+	const char *wrong;
+	PQconninfoOption *options = connstr_parse(connstr, &wrong);
+
+	if (options)
+	{
+		const char *timeout = option_lookup(options, "connect_timeout");
+
+		/* libpq looks at it only where it waits by itself */
+		if (timeout && *timeout && !integer_is_valid(timeout))
+		{
+			PQconninfoFree(options);
+			options = NULL;
+			wrong = "\"connect_timeout\" is a whole number of seconds there.";
+		}
+	}
+	if (options == NULL)
+		ereport(check_function_bodies ? ERROR : WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connect string in option \"%s\"", option),
+				 wrong ? errdetail_internal("%s", wrong) : 0,
+				 errhint(CONNSTR_HINT)));
+	PQconninfoFree(options);
+}
+
+/*
+ * Parse a connect string; PQconninfoFree frees what it says. If it cannot be
+ * parsed, return NULL, and in "wrong" why, or NULL.
+ */
+static PQconninfoOption *
+connstr_parse(const char *connstr, const char **wrong)
+{
 	char	   *message = NULL;
 	PQconninfoOption *options = PQconninfoParse(connstr, &message);
 
-	if (options == NULL)
-	{
-		/* other messages may quote a password that stands where it should not */
-		static const char named[] = "invalid connection option ";
-		char	   *detail = NULL;
-
-		if (message && strncmp(message, named, strlen(named)) == 0)
-			detail = pchomp(message);
-		PQfreemem(message);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid connect string"),
-				 detail ? errdetail_internal("%s", detail) : 0,
-				 errhint("Write it as keyword=value pairs or as a postgresql:// URI."),
-				 plproxy_error_partition(task)));
-	}
+	*wrong = options || message == NULL ? NULL : connstr_fault(connstr, message);
+	PQfreemem(message);
 	return options;
+}
+
+/*
+ * What libpq said about a connect string. It quotes from it, and what it quotes
+ * may be a password that stands where it should not, so that is passed on only
+ * where no password can be. NULL if nothing can be said.
+ */
+static const char *
+connstr_fault(const char *connstr, const char *message)
+{
+	static const char unknown_keyword[] = "invalid connection option \"";
+	static const char unknown_parameter[] = "invalid URI query parameter: \"";
+	const char *at;
+
+	if (strncmp(message, "missing \"=\"", 11) == 0)
+		return "A word in it has no \"=\" behind it. Values with spaces in them are quoted: password='one two'.";
+	if (strncmp(message, "unterminated quoted string", 26) == 0)
+		return "A quoted value in it has no end.";
+	if (strncmp(message, "invalid percent-encoded token", 29) == 0)
+		return "A \"%\" in it is not followed by two hexadecimal digits. The character itself is written as %25.";
+	if (strncmp(message, unknown_keyword, strlen(unknown_keyword)) == 0)
+	{
+		char	   *keyword = pnstrdup(message + strlen(unknown_keyword),
+									   strcspn(message + strlen(unknown_keyword), "\""));
+
+		at = strstr(connstr, "pass");
+		if (at == NULL || strstr(at, keyword) == NULL)
+			return psprintf("There is no connection option \"%s\".", keyword);
+		return "There is a word before a \"=\" that is no connection option.";
+	}
+	if (strncmp(message, unknown_parameter, strlen(unknown_parameter)) == 0)
+	{
+		/* the password stands before the "@" */
+		at = strchr(connstr, '?');
+		if (at && strchr(at, '@') == NULL)
+			return psprintf("There is no connection option \"%.*s\".",
+							(int) strcspn(message + strlen(unknown_parameter), "\""),
+							message + strlen(unknown_parameter));
+		return "There is a parameter behind the \"?\" that is no connection option.";
+	}
+	return NULL;
+}
+
+/* As libpq reads numbers. */
+static bool
+integer_is_valid(const char *value)
+{
+	char	   *end;
+
+	errno = 0;
+	(void) strtoint(value, &end, 10);
+	while (isspace((unsigned char) *end))
+		end++;
+	return errno == 0 && end != value && *end == '\0';
 }
 
 static const char *

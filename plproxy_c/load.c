@@ -310,7 +310,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 						 errhint("Options of a user mapping are: user, password.")));
 		}
 		else if (catalog == ForeignServerRelationId && plproxy_setting_partition(name) >= 0)
-			continue;
+			plproxy_connect_validate(name, defGetString(option));
 		else if (catalog == ForeignServerRelationId || catalog == ForeignDataWrapperRelationId)
 		{
 			if (!plproxy_setting_exists(name))

@@ -595,6 +595,7 @@ extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
 /* connect.c */
 extern PGconn *plproxy_connect_start(ProxyTask *task, ProxyConn *conn);
 extern void plproxy_connect_check(ProxyTask *task);
+extern void plproxy_connect_validate(const char *option, const char *connstr);
 
 /* notice.c */
 extern void plproxy_notice_receive(void *conn, const PGresult *result);

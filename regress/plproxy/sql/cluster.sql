@@ -70,7 +70,7 @@ insert into before select pids();
 select count(*) from before join pids() p on p = pid;
 
 -- a foreign server of the name comes first
-create server shop foreign data wrapper plproxy options (p0 'x');
+create server shop foreign data wrapper plproxy options (p0 'dbname=x');
 \set VERBOSITY sqlstate
 select whoami();
 \set VERBOSITY default

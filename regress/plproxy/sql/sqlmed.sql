@@ -98,7 +98,7 @@ alter user mapping for plproxy_med server med options (add password 'x');
 select med_pid() = :pid;
 -- nor is another server's
 create server med_other foreign data wrapper plproxy options (p0 '');
-alter server med_other options (set p0 'x');
+alter server med_other options (set p0 'dbname=x');
 drop server med_other;
 select med_pid() = :pid;
 
@@ -178,6 +178,49 @@ delete from plproxy.cluster where name = 'first';
 delete from plproxy.partition where name = 'first';
 delete from plproxy.config where name = 'first';
 
+-- connect strings that libpq could not read are refused; what may be a password
+-- is not repeated
+create function try_string(i_string text) returns setof text language plpgsql as $$
+begin
+    execute format('create server try foreign data wrapper plproxy options (partition_0 %L)', i_string);
+    drop server try;
+    return next 'ok';
+exception when others then
+    return query select * from attempt(format('create server try foreign data wrapper plproxy options (partition_0 %L)', i_string));
+end;
+$$;
+select s as string, try_string(s) from unnest(array[
+    '', ' ', 'service=shop', 'dbname=x', 'dbname = ''x y''', 'host=a,b port=1,2 target_session_attrs=read-write',
+    'postgresql://', 'postgres://u@h:5/d?connect_timeout=10', 'postgresql:///d?host=/tmp', 'options=''-c geqo=off''',
+    'connect_timeout=5', 'connect_timeout=5s', 'connect_timeout=',
+    'x', 'dbname', 'dbname=x y', 'dbname=''x', 'hots=x', 'host=x pasword=s3cret', 'sslmode=require Host=x',
+    'host=x password=my s3cret', 'host=x password=my s3=cret', 'st=1 host=x password=my st=cret',
+    'postgresql://u:100%@h/d', 'postgresql://u:pw@h/d?sslmod=require', 'postgresql://u:s/3?c=ret@h/d',
+    'postgresql://h/d?sslmode', 'postgresql://[::1/d', 'p0=host=x']) s;
+do $$ begin execute format('create server try foreign data wrapper plproxy options (p0 %L)', connstr('plproxy_part0')); end $$;
+alter server try options (add p1 'nonsense=1');
+alter server try options (add p1 '');
+alter server try options (set p1 'host=x sslmod=require');
+drop server try;
+-- but not by a restore, so that the rest of the server is there; calls tell which
+-- partition is at fault
+set check_function_bodies = off;
+do $$ begin execute format('create server try foreign data wrapper plproxy options (p0 %L, p1 ''was moved'')', connstr('plproxy_part0')); end $$;
+reset check_function_bodies;
+create user mapping for public server try;
+create function try(i_part int4) returns text language plproxy as $$ cluster 'try'; run on i_part; select current_database()::text; $$;
+select try(0);
+select attempt('select try(1)');
+drop server try cascade;
+-- the same with functions
+insert into plproxy.cluster values ('try');
+insert into plproxy.partition values ('try', 0, connstr('plproxy_part0')), ('try', 1, 'was moved');
+select try(0);
+select attempt('select try(1)');
+delete from plproxy.cluster where name = 'try';
+delete from plproxy.partition where name = 'try';
+drop function try(int4), try_string;
+
 -- the validator: nothing crashes it, nothing tells a password
 create function validate(i_options text[], i_catalog oid default 'pg_foreign_server'::regclass) returns setof text language sql as $$
     select attempt(format('select public.plproxy_fdw_validator(%L, %s)', i_options, i_catalog));
@@ -185,29 +228,29 @@ $$;
 select validate('{}');
 select validate(null);
 select validate('{NULL}');
-select validate('{p0=a,NULL}');
+select validate('{p0=dbname=a,NULL}');
 select validate('{""}');
 select validate('{=}');
 select validate('{==}');
 select validate('{p=a}');
-select validate('{p0=a,p0=b}');
+select validate('{p0=dbname=a,p0=dbname=b}');
 select validate('{p-1=a}');
 select validate('{p0=password=secret,p2=password=secret}');
-select validate('{{p0=a,p1=b},{p2=c,p3=d}}');
-select validate('{{p0=a,p1=b},{p2=c,query_timeout=d}}');
+select validate('{{p0=dbname=a,p1=dbname=b},{p2=dbname=c,p3=dbname=d}}');
+select validate('{{p0=dbname=a,p1=dbname=b},{p2=dbname=c,query_timeout=d}}');
 select validate('{p0}');
-select validate('{p0=a}', 0);
-select validate('{p0=a}', 1);
-select validate('{p0=a}', 4294967295);
+select validate('{p0=dbname=a}', 0);
+select validate('{p0=dbname=a}', 1);
+select validate('{p0=dbname=a}', 4294967295);
 select validate('{password=secret,user=u}', 'pg_user_mapping'::regclass);
 select validate('{password=secret,use=u}', 'pg_user_mapping'::regclass);
 select validate('{password=secret}');
 select validate('{query_timeout=1}', 'pg_foreign_data_wrapper'::regclass);
-select validate('[2:3]={p0=a,p1=b}');
-select validate(array_agg('p' || i || '=' || repeat('x', 1000))) from generate_series(0, 9999) i;
-select validate(array_agg('p' || i || '=x')) from generate_series(1, 9999) i;
+select validate('[2:3]={p0=dbname=a,p1=dbname=b}');
+select validate(array_agg('p' || i || '=dbname=' || repeat('x', 1000))) from generate_series(0, 9999) i;
+select validate(array_agg('p' || i || '=dbname=x')) from generate_series(1, 9999) i;
 select left(v, 60) from validate(array[repeat('x', 1000000) || '=1']) v limit 1;
-select left(v, 60) from validate(array['hash_ranges=' || repeat('0+', 500000), 'p0=x']) v limit 1;
+select left(v, 60) from validate(array['hash_ranges=' || repeat('0+', 500000), 'p0=dbname=x']) v limit 1;
 set role plproxy_med;
 select attempt('select public.plproxy_fdw_validator(''{}'', 0)');
 reset role;
