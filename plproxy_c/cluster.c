@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -149,6 +148,8 @@ plproxy_cluster_connect(const char *connstr, ProxyFunction *func)
 	ProxyCluster *cluster = NULL;
 	int			i;
 
+	if (servers_changed)
+		clusters_forget();
 	for (i = 0; i < nconnects; i++)
 	{
 		cluster = connects[i];
@@ -207,8 +208,9 @@ plproxy_cluster_partition(ProxyCluster *cluster, int64 hash)
 }
 
 /*
- * Drop the clusters whose servers were dropped or renamed, and their connections,
- * which nobody else would close.
+ * Drop the clusters whose servers were dropped or renamed or have other partitions
+ * now, and their connections, which nobody would close before the next call of
+ * the same cluster, if there ever is one.
  */
 static void
 clusters_forget(void)
@@ -223,7 +225,7 @@ clusters_forget(void)
 		ProxyCluster *cluster = entry->cluster;
 
 		if (cluster && cluster->stale && OidIsValid(cluster->server) &&
-			get_foreign_server_oid(cluster->name, true) != cluster->server)
+			!plproxy_load_still_there(cluster))
 		{
 			entry->cluster = NULL;
 			cluster_drop(cluster);
@@ -268,6 +270,7 @@ cluster_drop(ProxyCluster *cluster)
 {
 	for (int i = 0; i < cluster->npartitions; i++)
 		plproxy_connection_discard(cluster->partitions[i].connstr);
+	cluster->replaced = true;
 	plproxy_cluster_release(cluster);
 }
 

@@ -54,6 +54,7 @@ typedef struct ProxyPool
 static ProxyPool *pool_lookup(ProxyTask *task);
 static ProxyConn *pool_take(ProxyPool *pool);
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
+static void pool_remove(ProxyPool *pool);
 static void connects_trim(const ProxyPool *wanted);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
 static void connection_name(ProxyConn *conn, const char *cluster, int partition);
@@ -122,6 +123,8 @@ plproxy_connection_release(ProxyConn *conn)
 {
 	plproxy_notice_report(conn, false);
 	notifications_drop(conn->pg);
+	/* the partitions of a cluster that was replaced may be anywhere */
+	conn->doomed |= conn->task->call->cluster->replaced;
 	conn->task->conn = NULL;
 	conn->task = NULL;
 	conn->since = GetCurrentTimestamp();
@@ -210,12 +213,14 @@ plproxy_connection_discard(const char *connstr)
 			else
 				connection_close(conn);
 		}
+		if (dlist_is_empty(&pool->conns))
+			pool_remove(pool);
 	}
 }
 
 /*
- * From time to time, close idle connections that are past their lifetime; at
- * once, those of changed user mappings.
+ * From time to time, close idle connections that are past their lifetime and
+ * forget pools that are empty; at once, close those of changed user mappings.
  */
 void
 plproxy_connection_sweep(void)
@@ -245,6 +250,8 @@ plproxy_connection_sweep(void)
 				connection_close(conn);
 		}
 		pool->stale = false;
+		if (dlist_is_empty(&pool->conns))
+			pool_remove(pool);
 	}
 }
 
@@ -469,6 +476,16 @@ pool_get(const ProxyLogin *login, const char *connstr)
 	return pool;
 }
 
+static void
+pool_remove(ProxyPool *pool)
+{
+	char	   *key = unconstify(char *, pool->key);
+
+	hash_search(pools, &pool->key, HASH_REMOVE, NULL);
+	pools_removed++;
+	pfree(key);
+}
+
 /*
  * Before another connection for CONNECT is opened: close the one that was not
  * used for the longest time if there are enough, and forget pools that are empty
@@ -489,11 +506,7 @@ connects_trim(const ProxyPool *wanted)
 
 		if (pool != wanted && dlist_is_empty(&pool->conns))
 		{
-			char	   *key = unconstify(char *, pool->key);
-
-			hash_search(pools, &pool->key, HASH_REMOVE, NULL);
-			pools_removed++;
-			pfree(key);
+			pool_remove(pool);
 			continue;
 		}
 		dlist_foreach(iter, &pool->conns)

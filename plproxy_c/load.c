@@ -47,6 +47,32 @@ static void cluster_function_run(ClusterFunction *function, const char *cluster)
 
 PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
 
+/* Is the server that the cluster was read from still there, and where it was? */
+bool
+plproxy_load_still_there(const ProxyCluster *cluster)
+{
+	List	   *options;
+	ListCell   *lc;
+	int			n = 0;
+
+	if (plproxy_load_server_oid(cluster->name) != cluster->server)
+		return false;
+	options = GetForeignServer(cluster->server)->options;
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst(lc);
+		int			number = plproxy_setting_partition(option->defname);
+
+		if (number < 0)
+			continue;
+		n++;
+		if (number >= cluster->npartitions ||
+			strcmp(cluster->partitions[number].connstr, defGetString(option)) != 0)
+			return false;
+	}
+	return n == cluster->npartitions;
+}
+
 /* Find the foreign server that is the cluster, or InvalidOid. */
 Oid
 plproxy_load_server_oid(const char *name)

@@ -228,13 +228,14 @@ typedef struct ProxyPartition
 	int			first;			/* lowest partition with the same connstr */
 } ProxyPartition;
 
-/* A cluster as it was when loaded. Immutable but for use_count, stale and logins. */
+/* A cluster as it was when loaded. Immutable but for use_count, marks and logins. */
 typedef struct ProxyCluster
 {
 	char	   *name;			/* NULL for CONNECT */
 	MemoryContext cxt;
 	int			use_count;		/* calls that run on it, plus the cache */
 	bool		stale;			/* server: load again before the next use */
+	bool		replaced;		/* it is not in the cache any more */
 	Oid			server;			/* foreign server, or InvalidOid */
 	bool		by_functions;	/* plproxy.get_cluster_* describe it */
 	Oid			partitions_function;	/* their one for connect strings */
@@ -546,6 +547,7 @@ extern PGDLLEXPORT Datum plproxy_partition_of(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plproxy_partitions(PG_FUNCTION_ARGS);
 
 /* load.c */
+extern bool plproxy_load_still_there(const ProxyCluster *cluster);
 extern Oid	plproxy_load_server_oid(const char *name);
 extern ProxyCluster *plproxy_load_server(const char *name, Oid serverid);
 extern ProxyCluster *plproxy_load_functions(const char *name, int32 version);

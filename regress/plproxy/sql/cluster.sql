@@ -63,6 +63,40 @@ select whoami();
 delete from plproxy.config where name = 'shop';
 update plproxy.cluster set version = version + 1 where name = 'shop';
 
+-- a cluster that changes while a call runs on it: the call goes on where it began,
+-- and nothing of that stays open
+create function moves() returns int4 language plpgsql as $$
+begin
+    update plproxy.partition set connstr = connstr('plproxy_part3') where name = 'shop' and number = 0;
+    update plproxy.cluster set version = version + 1 where name = 'shop';
+    perform whoami();
+    return 0;
+end;
+$$;
+create function moving() returns text language plproxy as $$ cluster 'shop'; run on moves(); select current_database()::text; $$;
+select moving();
+select partition, dbname from plproxy_connections where cluster = 'shop' order by 1;
+update plproxy.partition set connstr = connstr('plproxy_part0') where name = 'shop' and number = 0;
+update plproxy.cluster set version = version + 1 where name = 'shop';
+select count(*) from whoami();
+drop function moving, moves;
+
+-- what is known of places goes with them
+create function move_often() returns void language plpgsql as $$
+begin
+    for i in 1 .. 30 loop
+        update plproxy.partition set connstr = connstr('plproxy_part0') || repeat(' ', 20000 + i) where name = 'shop' and number = 0;
+        update plproxy.cluster set version = version + 1 where name = 'shop';
+        perform whoami();
+    end loop;
+end;
+$$;
+select move_often();
+select total_bytes < 200000 from pg_backend_memory_contexts where name = 'PL/Proxy connections';
+update plproxy.partition set connstr = connstr('plproxy_part0') where name = 'shop' and number = 0;
+update plproxy.cluster set version = version + 1 where name = 'shop';
+drop function move_often;
+
 -- the settings reach the connection
 select try_setting('connection_lifetime', '0');
 truncate before;

@@ -69,6 +69,26 @@ update plproxy.cluster set version = version + 1 where name = 'four';
 drop function who_definer();
 drop role plproxy_owner;
 
+-- what a function there leaves in its session is there for the next call
+create role plproxy_left login;
+select count(*) from everywhere($$
+    create function leave(i_local bool) returns text language sql
+        as 'select set_config(''work_mem'', ''1MB'', i_local) || set_config(''role'', ''plproxy_left'', i_local)';
+    create function left_there() returns text language sql
+        as 'select current_user || '' '' || current_setting(''work_mem'')';
+$$);
+create function leave(i_local bool) returns text language plproxy as $$ cluster 'four'; run on 1; $$;
+create function left_there() returns text language plproxy as $$ cluster 'four'; run on 1; $$;
+select left_there() as at_first \gset
+select leave(true);
+select left_there() = :'at_first';
+select leave(false);
+select left_there();
+update plproxy.cluster set version = version + 1 where name = 'four';
+select left_there() = :'at_first';
+drop function leave, left_there;
+drop role plproxy_left;
+
 -- parameters and answers larger than any socket buffer, both ways at once
 create function big(i_a text) returns int4 language plproxy as $$ cluster 'four'; run on 1; $$;
 create function big_back(i_n int4) returns text language plproxy as $$ cluster 'four'; run on 1; $$;

@@ -102,6 +102,24 @@ alter server med_other options (set p0 'dbname=x');
 drop server med_other;
 select med_pid() = :pid;
 
+-- partitions that moved: what leads to where they were is closed by the next call,
+-- whatever that calls
+create function elsewhere() returns text language plproxy as $$ connect connstr('plproxy_part3'); select current_database()::text; $$;
+do $$ begin execute format('alter server med options (add p1 %L)', connstr('plproxy_part1') || ' application_name=med'); end $$;
+select med();
+select partition, dbname from plproxy_connections where cluster = 'med' order by 1;
+-- a change of somebody else
+create server med_other foreign data wrapper plproxy options (p0 'host=x');
+drop server med_other;
+select elsewhere();
+select partition, dbname from plproxy_connections where cluster = 'med' order by 1;
+alter server med options (drop p1);
+select elsewhere();
+select partition, dbname from plproxy_connections where cluster = 'med' order by 1;
+call wait_for(0);
+select med_pid() as pid \gset
+drop function elsewhere;
+
 -- RENAME: the old name is gone, and so is what the session had for it
 alter server med rename to med_new;
 select attempt('select med_pid()');
