@@ -305,7 +305,7 @@ plproxy_connection_settings(ProxyTask *task)
 		plproxy_execute_step(task, STEP_SETTING, "select pg_catalog.set_config('datestyle', 'ISO', true)");
 	if (intervalstyle == NULL || strcmp(intervalstyle, "postgres") != 0)
 		plproxy_execute_step(task, STEP_SETTING, "select pg_catalog.set_config('intervalstyle', 'postgres', true)");
-	if (task->call->shape->floats && !task->call->binary)
+	if ((task->call->shape->shows & SHOWS_FLOATS) && !task->call->binary)
 		plproxy_execute_step(task, STEP_SETTING,
 							 "select pg_catalog.set_config('extra_float_digits', '1', true)");
 

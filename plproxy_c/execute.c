@@ -240,6 +240,7 @@ task_ask(ProxyTask *task)
 	plproxy_connection_settings(task);
 	plproxy_prepared_steps(task);
 	plproxy_execute_step(task, STEP_QUERY, NULL);
+	plproxy_transfer_steps(task);
 	plproxy_transaction_finish(task);
 
 	task->pipeline = task->nsteps > 1;
@@ -412,6 +413,8 @@ task_read(ProxyTask *task, bool broken)
 			task_finish(task);
 		else if (result == NULL)
 			task_await(task);
+		else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+			plproxy_transfer_encoding(task);
 		PQclear(task->result);
 		task->result = NULL;
 	}
@@ -439,6 +442,8 @@ task_take(ProxyTask *task)
 		case PGRES_TUPLES_OK:
 			if (kind == STEP_QUERY)
 				plproxy_result_rows(task);
+			else if (kind == STEP_CHECK)
+				plproxy_transfer_check(task);
 			break;
 		case PGRES_COMMAND_OK:
 			if (kind == STEP_QUERY)
@@ -514,6 +519,9 @@ task_finish(ProxyTask *task)
 		task_ask(task);
 		return;
 	}
+	plproxy_transfer_encoding(task);
+	if (task->call->func->returns_set)
+		plproxy_transfer_done(task);
 	task->done = true;
 	task->call->pending--;
 	plproxy_stat_task(task, OUTCOME_DONE);

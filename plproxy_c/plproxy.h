@@ -48,13 +48,15 @@ typedef enum
 	WIRE_FLOAT4,
 	WIRE_FLOAT8,
 	WIRE_RECEIVE,				/* for the type's receive function */
+	WIRE_ARRAY,					/* of elements that can */
 	WIRE_STRING,				/* as text does */
+	WIRE_JSONB,					/* as text does, behind a version */
 	WIRE_TEXT_ONLY				/* they cannot */
 } ProxyWire;
 
 /*
  * A type as far as values cross the wire. "typmod" is -1 unless the type is that
- * of a result column, and so is what follows "output".
+ * of a result column, or of the elements of one, and so is what follows "output".
  */
 typedef struct ProxyType
 {
@@ -67,6 +69,10 @@ typedef struct ProxyType
 	ProxyWire	wire;
 	Oid			receive_ioparam;
 	FmgrInfo	receive;		/* valid for WIRE_RECEIVE */
+	struct ProxyType *element;	/* valid for WIRE_ARRAY */
+	int16		typlen;			/* of an element, and so what follows */
+	bool		byval;
+	char		align;
 } ProxyType;
 
 /* One IN or INOUT argument. */
@@ -123,6 +129,14 @@ typedef struct ProxyLocal
 	SPITupleTable *rows;		/* of the last run */
 } ProxyLocal;
 
+/* Settings of a partition's session that the text of values may depend on. */
+typedef enum
+{
+	SHOWS_DATES = 1,			/* DateStyle */
+	SHOWS_INTERVALS = 2,		/* IntervalStyle */
+	SHOWS_FLOATS = 4			/* extra_float_digits */
+} ProxyShows;
+
 /*
  * What a function returns. The shape of a function declared to return "record"
  * depends on the calling query and belongs to the call; any other belongs to
@@ -136,7 +150,7 @@ typedef struct ProxyShape
 	ProxyType  *columns;		/* one per attribute; oid invalid if dropped */
 	Oid			domain;			/* domain over the row type, or InvalidOid */
 	bool		binary;			/* values can come in binary */
-	bool		floats;			/* their text may have been rounded */
+	int			shows;			/* in text: ProxyShows, or'ed */
 	ProxyQuery *query;			/* what is sent to partitions */
 } ProxyShape;
 
@@ -329,6 +343,7 @@ typedef enum
 	STEP_CLOSE,					/* closes a prepared statement */
 	STEP_PREPARE,				/* prepares the call's query */
 	STEP_QUERY,					/* the call's query */
+	STEP_CHECK,					/* asks how values were written */
 	STEP_END,					/* ends the transaction */
 	STEP_SYNC					/* no statement: an error skips to here */
 } ProxyStepKind;
@@ -418,6 +433,9 @@ typedef struct ProxyTask
 	PGresult   *result;			/* being looked at; ours to clear */
 	int		   *fields;			/* field of each column; NULL: not known yet */
 	Tuplestorestate *store;		/* rows that wait for their turn, or NULL */
+	bool		beyond_ascii;	/* some text is, so its encoding matters */
+	const char *recoded;		/* the encoding that the session has ended
+								 * with, NULL if that is ours */
 	int64		rows;			/* that it has answered */
 	int64		bytes;			/* of values in them, as received */
 } ProxyTask;
@@ -679,8 +697,12 @@ extern PGDLLEXPORT Datum plproxy_stat_reset(PG_FUNCTION_ARGS);
 
 /* transfer.c */
 extern void plproxy_transfer_init(ProxyShape *shape, bool cast);
-extern Datum plproxy_transfer_text(ProxyType *type, char *value);
-extern Datum plproxy_transfer_binary(ProxyType *type, char *value, int len);
+extern void plproxy_transfer_steps(ProxyTask *task);
+extern void plproxy_transfer_check(ProxyTask *task);
+extern void plproxy_transfer_encoding(ProxyTask *task);
+extern void plproxy_transfer_done(ProxyTask *task);
+extern Datum plproxy_transfer_text(ProxyTask *task, ProxyType *type, char *value, int len);
+extern Datum plproxy_transfer_binary(ProxyTask *task, ProxyType *type, char *value, int len);
 
 /*
  * error.c

@@ -270,6 +270,7 @@ plproxy_result_return(ProxyCall *call)
 	/* a scalar is made in place, a row is copied out below */
 	old = MemoryContextSwitchTo(shape->composite ? call->cxt : call->caller_cxt);
 	result_values(task, task->result, 0);
+	plproxy_transfer_done(task);
 	MemoryContextSwitchTo(call->caller_cxt);
 	if (shape->composite)
 	{
@@ -453,8 +454,8 @@ result_values(ProxyTask *task, PGresult *result, int row)
 			call->row_bytes += len;
 		}
 		call->values[i] = call->binary
-			? plproxy_transfer_binary(type, value, len)
-			: plproxy_transfer_text(type, value);
+			? plproxy_transfer_binary(task, type, value, len)
+			: plproxy_transfer_text(task, type, value, len);
 	}
 	call->column = -1;
 	if (OidIsValid(shape->domain))

@@ -129,3 +129,65 @@ select config('disable_binary', '1');
 select *, length(b), octet_length(b) from narrow_values('abc');
 select * from narrow_values('abcd');
 select config('disable_binary', null);
+
+-- arrays, ranges and what else is built in: all bounds, dimensions and nulls come
+-- through, in binary as in text
+select $$
+    create table built_ins (n int4,
+        a_bool bool[], a_int2 int2[], a_int4 int4[], a_int8 int8[], a_oid oid[], a_float4 float4[], a_float8 float8[],
+        a_numeric numeric[], a_date date[], a_time time[], a_timetz timetz[], a_timestamp timestamp[],
+        a_timestamptz timestamptz[], a_interval interval[], a_uuid uuid[], a_bytea bytea[], a_text text[],
+        a_varchar varchar[], a_bpchar bpchar[], a_name name[], a_json json[], a_jsonb jsonb[],
+        a_inet inet[], a_box box[], a_range daterange[], a_multirange datemultirange[],
+        v_jsonb jsonb, v_inet inet, v_cidr cidr, v_macaddr macaddr, v_macaddr8 macaddr8, v_bit bit(5), v_varbit varbit,
+        v_point point, v_line line, v_lseg lseg, v_box box, v_path path, v_polygon polygon, v_circle circle, v_money money,
+        r_int4 int4range, r_int8 int8range, r_num numrange, r_date daterange, r_ts tsrange, r_tstz tstzrange,
+        m_int4 int4multirange, m_int8 int8multirange, m_num nummultirange, m_date datemultirange, m_ts tsmultirange, m_tstz tstzmultirange);
+    insert into built_ins values (1,
+        '{t,f,NULL}', '[-1:1]={-32768,NULL,32767}', '[0:1][2:3][5:5]={{{1},{2}},{{3},{NULL}}}',
+        '{-9223372036854775808,9223372036854775807}', '{0,4294967295}', '{NaN,-Infinity,-0,0.33333334}', '{NaN,Infinity,4.9e-324,0.3333333333333333}',
+        '{NaN,Infinity,0.000,-123456789012345678901234567890.5}', '{infinity,0044-03-15 BC,2026-02-03}', '{24:00,00:00:00.000001}',
+        '{24:00-15:59,12:00+05:30}', '{-infinity,4713-01-01 00:00:00 BC,2026-02-03 04:05:06.789}',
+        '{infinity,2026-02-03 04:05:06.789+01}', '{-1 year -2 mons +3 days -04:05:06.789,00:00}', '{6ba7b810-9dad-11d1-80b4-00c04fd430c8}',
+        array['', '\x0001ff', null, convert_to(repeat('b', 5000), 'utf8')], array['', null, 'NULL', 'é€', '"\{},', repeat('€', 3000)],
+        '{{a,b},{c,NULL}}', '{"b  ",NULL}', '[3:4]={n,"é"}', array['{"a": "é"}', null]::json[], array['{"a": "é"}', '1', null]::jsonb[],
+        '{10.0.0.0/8,::1,NULL}', array['(1,2),(3,4)', null, '(0.1,0.2),(0.3,0.4)']::box[],
+        '{"[2026-02-03,2026-03-04)",empty,NULL,"(,)"}', array['{[2026-02-03,2026-03-04),[2027-01-01,)}', '{}', null]::datemultirange[],
+        '{"a": ["é", null, 1.50]}', '10.1.2.3/8', '2001:db8::/32', '08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05', '10101', '101010101',
+        '(0.1,-Infinity)', '{1,2,3}', '[(1,2),(3,4)]', '(1,2),(3,4)', '[(1,2),(3,0.1)]', '((0,0),(0,1),(1,0))', '<(1,2),0.1>', 12.34::money,
+        '[1,5)', '(,5)', '(1.50,2.5]', '[2026-02-03,2026-03-04)', 'empty', '[2026-02-03 04:05+01,infinity]',
+        '{[1,5),[7,)}', '{}', '{(1.50,2.5]}', '{[2026-02-03,2026-03-04)}', '{(2026-02-03 04:05,)}', '{[2026-02-03 04:05+01,infinity]}');
+    insert into built_ins values (2, '{}', '{}', '{{1,2},{3,4}}', '{NULL}', '{{NULL,NULL}}', '{}', '{NULL,1}', '{}', '[7:7]={NULL}');
+    insert into built_ins values (3);
+$$ as built_ins \gset
+:built_ins
+select run_on_one(:'built_ins');
+select run_on_one($$
+    create function get_built_ins(i_style text) returns setof built_ins language plpgsql as
+        'begin perform set_config(''datestyle'', i_style, true); return query select * from built_ins; end'
+$$);
+create function get_built_ins(i_style text) returns setof built_ins language plproxy as $$ cluster 'one'; $$;
+create function check_built_ins(i_style text) returns int8 language sql as $$
+    select count(*) from (select (b)::text from built_ins b intersect all select (g)::text from get_built_ins(i_style) g) s;
+$$;
+select check_built_ins('German');
+select config('disable_binary', '1');
+select attempt('select check_built_ins(''German'')') limit 1;
+select check_built_ins('ISO, DMY');
+select config('disable_binary', null);
+begin;
+set local client_encoding = 'latin1';
+select check_built_ins('German');
+rollback;
+-- what remains in text: elements and columns of other types
+create function columns_of(i_n int4, out a int2vector, out b regtype[], out c built_ins) language plproxy as $$ cluster 'one'; $$;
+select run_on_one('create function columns_of(i_n int4, out a int2vector, out b regtype[], out c built_ins) language sql as ''select ''''1 2''''::int2vector, ''''{int4,text}''''::regtype[], b from built_ins b where n = i_n''');
+select a, b, (c)::text = (select (w)::text from built_ins w where n = 1) as same from columns_of(1);
+-- a column's length and precision count for its elements
+create table narrow_arrays (n numeric(4, 1)[], v varchar(3)[], t timestamp(0)[], i interval minute[], b char(3)[], x bit(3)[]);
+select run_on_one('create table narrow_arrays (n numeric[], v varchar[], t timestamp[], i interval[], b char(3)[], x bit(3)[])');
+select run_on_one('create function narrow_arrays(i_n numeric, i_v text) returns setof narrow_arrays language sql as ''select array[1.25, i_n], array[i_v], array[timestamp ''''2026-01-01 00:00:00.6''''], array[interval ''''1 h 2 min 3 s''''], array[''''b''''], array[b''''101'''']''');
+create function narrow_arrays(i_n numeric, i_v text) returns setof narrow_arrays language plproxy as $$ cluster 'one'; $$;
+select *, octet_length(b[1]) from narrow_arrays(1, 'abc');
+select * from narrow_arrays(12345, 'abc');
+select * from narrow_arrays(1, 'abcd');
