@@ -139,7 +139,7 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 			break;
 		case FAIL_ANSWER:
 			sqlstate = ERRCODE_PROTOCOL_VIOLATION;
-			said = psprintf("partition %d answered with %s instead of rows", task->partition, message);
+			said = psprintf("%s answered with \"%s\" instead of rows", name, message);
 			break;
 		case FAIL_TIMEOUT:
 			sqlstate = ERRCODE_QUERY_CANCELED;

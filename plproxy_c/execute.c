@@ -447,7 +447,7 @@ task_take(ProxyTask *task)
 			break;
 		case PGRES_COMMAND_OK:
 			if (kind == STEP_QUERY)
-				task_fail(task, FAIL_ANSWER, PQresStatus(status));
+				task_fail(task, FAIL_ANSWER, PQcmdStatus(task->result));
 			else if (kind == STEP_PREPARE)
 				plproxy_prepared_done(task);
 			break;

@@ -49,6 +49,8 @@ static ProxyFunction *function_compile(Oid oid, HeapTuple tuple, bool validate);
 static void function_compile_error(void *arg);
 static void function_check_local(CompileContext *context, ProxyQuery *query, const char *body);
 static bool error_may_pass(int sqlstate);
+static void function_check_kind(Form_pg_proc form);
+static void function_check_select(ProxyQuery *query, const char *body);
 static void function_compile_args(ProxyFunction *func, HeapTuple tuple);
 static void function_add_type(ProxyFunction *func, Oid type);
 static char *function_signature(ProxyFunction *func, Form_pg_proc form);
@@ -204,16 +206,7 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	if (form->provolatile != PROVOLATILE_VOLATILE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("PL/Proxy functions must be volatile")));
-	if (OidIsValid(form->provariadic))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("PL/Proxy functions cannot be variadic"),
-				 errhint("Declare the last argument as an array.")));
-
+	function_check_kind(form);
 	function_compile_args(func, tuple);
 
 	prosrc = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
@@ -222,6 +215,8 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 	body = TextDatumGetCString(prosrc);
 	context.body = validate ? body : NULL;
 	plproxy_parser_run(func, body);
+	if (func->select)
+		function_check_select(func->select, body);
 	context.body = NULL;
 
 	/* before the shape is read, so that a change meanwhile is seen later */
@@ -248,6 +243,52 @@ function_compile(Oid oid, HeapTuple tuple, bool validate)
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	return func;
+}
+
+/* Can a function that is declared so run on partitions? */
+static void
+function_check_kind(Form_pg_proc form)
+{
+	if (form->provolatile != PROVOLATILE_VOLATILE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("PL/Proxy functions must be volatile")));
+	if (OidIsValid(form->provariadic))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("PL/Proxy functions cannot be variadic"),
+				 errhint("Declare the last argument as an array.")));
+
+	/* it would get no arguments but the frame's rows, which are here */
+	if (form->prokind == PROKIND_WINDOW)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("PL/Proxy functions cannot be window functions")));
+}
+
+/*
+ * SELECT ... INTO makes a table on the partition and has no rows to return, so it
+ * must not get that far. All else about the query only the partition can tell: its
+ * grammar may be newer than ours.
+ */
+static void
+function_check_select(ProxyQuery *query, const char *body)
+{
+	List	   *parsed = plproxy_local_parse(query->sql, NULL);
+	SelectStmt *stmt;
+
+	if (parsed == NIL)
+		return;
+	stmt = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
+	while (IsA(stmt, SelectStmt) && stmt->larg)
+		stmt = stmt->larg;
+	if (IsA(stmt, SelectStmt) && stmt->intoClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("line %d: SELECT INTO returns no rows", query->line),
+				 errhint("Let a function on the partition make the table, and TARGET name it."),
+				 internalerrquery(body),
+				 internalerrposition(pg_mbstrlen_with_len(body, query->offset) + 1)));
 }
 
 /*
@@ -301,7 +342,17 @@ function_check_local(CompileContext *context, ProxyQuery *query, const char *bod
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
 		if (!error_may_pass(error->sqlerrcode))
-			ReThrowError(error);
+		{
+			if (error->internalquery == NULL || strcmp(error->internalquery, query->source) != 0)
+				ReThrowError(error);
+
+			/* a place in the body, and so in CREATE FUNCTION, says all */
+			error->internalpos += pg_mbstrlen_with_len(body, query->offset);
+			error->internalquery = unconstify(char *, body);
+			error->context = NULL;
+			context->body = body;
+			ThrowErrorData(error);
+		}
 		FreeErrorData(error);
 	}
 	PG_END_TRY();

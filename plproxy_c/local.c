@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -33,11 +34,18 @@
 
 #include "plproxy.h"
 
+/* what stands in front of a fragment to make it a query */
+#define SELECT_VALUE "select "
+#define SELECT_ROWS "select * from "
+
 static CachedPlan * local_pin(ProxyQuery *query, ProxyFunction *func);
+static CachedPlan * local_plan(ProxyQuery *query, ProxyFunction *func);
+pg_noreturn static void local_rethrow(ProxyQuery *query, ProxyFunction *func);
 static Expr * local_expression(CachedPlan * plan);
 static void local_expression_begin(ProxyLocal *local);
 static void local_prepare(ProxyQuery *query, ProxyFunction *func);
-static bool local_is_expression(const char *sql);
+static char *local_sql(const char *sql);
+static bool local_is_expression(List *parsed);
 static Datum local_first_column(Datum row, Oid *type, bool *isnull);
 
 /*
@@ -167,12 +175,19 @@ plproxy_local_check(ProxyQuery *query, ProxyFunction *func)
 	CachedPlanSource *source;
 	Oid			type;
 
-	local_prepare(query, func);
+	MemoryContext cxt = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		local_prepare(query, func);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		local_rethrow(query, func);
+	}
+	PG_END_TRY();
 	source = linitial(SPI_plan_get_plan_sources(query->plan));
-	if (source->resultDesc == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("\"%s\" is no query", query->sql)));
 	type = source->resultDesc->natts > 0
 		? getBaseType(TupleDescAttr(source->resultDesc, 0)->atttypid) : InvalidOid;
 	return type_is_rowtype(type) ? InvalidOid : type;
@@ -191,10 +206,7 @@ local_pin(ProxyQuery *query, ProxyFunction *func)
 	CachedPlanSource *source;
 	CachedPlan *plan;
 
-	if (query->plan == NULL)
-		local_prepare(query, func);
-
-	source = linitial(SPI_plan_get_plan_sources(query->plan));
+	source = query->plan ? linitial(SPI_plan_get_plan_sources(query->plan)) : NULL;
 	if (query->simple)
 	{
 		if (CachedPlanIsSimplyValid(source, query->simple, CurrentResourceOwner))
@@ -204,10 +216,8 @@ local_pin(ProxyQuery *query, ProxyFunction *func)
 	else if (query->complex &&source->is_valid)
 		return NULL;
 
-	/* SPI adds to errors which query they are about */
-	SPI_connect();
-	plan = SPI_plan_get_cached_plan(query->plan);
-	SPI_finish();
+	plan = local_plan(query, func);
+	source = linitial(SPI_plan_get_plan_sources(query->plan));
 	query->complex = plan == NULL || local_expression(plan) == NULL ||
 		!CachedPlanAllowsSimpleValidityCheck(source, plan, NULL);
 	if (query->complex)
@@ -220,6 +230,58 @@ local_pin(ProxyQuery *query, ProxyFunction *func)
 	query->simple = plan;
 	query->constant = !contain_mutable_functions((Node *) local_expression(plan));
 	return plan;
+}
+
+/* Make the query's plan, unless it is not one but several. */
+static CachedPlan *
+local_plan(ProxyQuery *query, ProxyFunction *func)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	CachedPlan *volatile plan = NULL;
+
+	PG_TRY();
+	{
+		if (query->plan == NULL)
+			local_prepare(query, func);
+
+		/* SPI adds to errors which query they are about */
+		SPI_connect();
+		plan = SPI_plan_get_cached_plan(query->plan);
+		SPI_finish();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		local_rethrow(query, func);
+	}
+	PG_END_TRY();
+	return plan;
+}
+
+/*
+ * Throw the error that was caught once more. If it shows a place in the query that
+ * was made of the fragment, let it show that place in what the user wrote.
+ */
+static void
+local_rethrow(ProxyQuery *query, ProxyFunction *func)
+{
+	ErrorData  *error = CopyErrorData();
+	const char *shown = error->internalquery;
+	int			begin;
+	int			at;
+
+	if (query->source == NULL || shown == NULL || error->internalpos <= 0)
+		PG_RE_THROW();
+	begin = strlen(shown) - strlen(query->sql);
+	if (begin < 0 || strcmp(shown + begin, query->sql) != 0 ||
+		(strncmp(shown, SELECT_VALUE, begin) != 0 && strncmp(shown, SELECT_ROWS, begin) != 0))
+		PG_RE_THROW();
+	at = pg_mbcharcliplen(shown, strlen(shown), error->internalpos - 1) - begin;
+	at = plproxy_query_origin(func, psprintf("%s;", query->source), Max(at, 0));
+	FlushErrorState();
+	error->internalquery = query->source;
+	error->internalpos = pg_mbstrlen_with_len(query->source, at) + 1;
+	ReThrowError(error);
 }
 
 /* The expression that the plan consists of, or NULL if there is more to it. */
@@ -268,6 +330,7 @@ local_expression_begin(ProxyLocal *local)
 static void
 local_prepare(ProxyQuery *query, ProxyFunction *func)
 {
+	CachedPlanSource *source;
 	SPIPlanPtr	plan;
 	char	   *sql;
 
@@ -284,11 +347,17 @@ local_prepare(ProxyQuery *query, ProxyFunction *func)
 		}
 	}
 
-	sql = psprintf(local_is_expression(query->sql) ? "select %s" : "select * from %s", query->sql);
+	sql = local_sql(query->sql);
 	SPI_connect();
 	plan = SPI_prepare(sql, query->nparams, query->types);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare of \"%s\" failed: %s", sql, SPI_result_code_string(SPI_result));
+
+	source = linitial(SPI_plan_get_plan_sources(plan));
+	if (source->resultDesc == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("\"%s\" returns no value", query->source ? query->source : query->sql)));
 
 	/* planning may run functions, which may have called us */
 	if (query->plan == NULL)
@@ -301,33 +370,62 @@ local_prepare(ProxyQuery *query, ProxyFunction *func)
 }
 
 /*
- * Does the fragment read as an expression, like "f($1)" or "f($1) & 3", or as
- * something to select from, like "f($1) as t(h) where h > 0 order by 1"? Where
- * both would do, as with a WHERE alone, it is something to select from.
- *
- * The grammar's errors are all that is caught here, and it holds nothing but
- * memory.
+ * Parse a text. NIL if it has a syntax error, whose place, in bytes and from 0, is
+ * "error_at" then. Such errors are all that is caught here, and the grammar holds
+ * nothing but memory.
  */
-static bool
-local_is_expression(const char *sql)
+List *
+plproxy_local_parse(const char *sql, int *error_at)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *volatile parsed = NIL;
-	SelectStmt *stmt;
-	ResTarget  *target;
 
 	PG_TRY();
 	{
-		parsed = raw_parser(psprintf("select %s", sql), RAW_PARSE_DEFAULT);
+		parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
 		if (geterrcode() != ERRCODE_SYNTAX_ERROR)
 			PG_RE_THROW();
+		if (error_at)
+			*error_at = pg_mbcharcliplen(sql, strlen(sql), geterrposition() - 1);
 		FlushErrorState();
 	}
 	PG_END_TRY();
+	return parsed;
+}
+
+/*
+ * The query for a fragment, which reads as an expression, like "f($1)" or
+ * "f($1) & 3", or as something to select from, like "f($1) as t(h) where h > 0
+ * order by 1". Where both would do, as with a WHERE alone, it is something to
+ * select from. Where neither does, it is what goes right for longer, whose error
+ * says more.
+ */
+static char *
+local_sql(const char *sql)
+{
+	char	   *value = psprintf("%s%s", SELECT_VALUE, sql);
+	char	   *rows = psprintf("%s%s", SELECT_ROWS, sql);
+	int			value_error = 0;
+	int			rows_error = 0;
+	List	   *parsed = plproxy_local_parse(value, &value_error);
+
+	if (parsed)
+		return local_is_expression(parsed) ? value : rows;
+	if (plproxy_local_parse(rows, &rows_error))
+		return rows;
+	return value_error - (int) strlen(SELECT_VALUE) >= rows_error - (int) strlen(SELECT_ROWS) ? value : rows;
+}
+
+/* Is "select ..." the query of an expression? */
+static bool
+local_is_expression(List *parsed)
+{
+	SelectStmt *stmt;
+	ResTarget  *target;
 
 	if (list_length(parsed) != 1)
 		return false;

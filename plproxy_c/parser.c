@@ -273,10 +273,16 @@ static void
 parse_select(ProxyScanner *scanner)
 {
 	ProxyQueryBuilder *builder = plproxy_query_begin(scanner->func, false);
+	int			line = scanner->line;
+	int			offset = scanner->start - scanner->body;
+	ProxyQuery *query;
 
 	plproxy_query_add(builder, "select ", 7);
 	plproxy_scanner_sql(scanner, builder);
-	scanner->func->select = plproxy_query_finish(builder);
+	query = plproxy_query_finish(builder);
+	query->line = line;
+	query->offset = offset;
+	scanner->func->select = query;
 }
 
 /* Does the last token begin an expression? */
@@ -310,6 +316,7 @@ parse_expression(ProxyScanner *scanner)
 	plproxy_scanner_unread(scanner);
 	plproxy_scanner_sql(scanner, builder);
 	query = plproxy_query_finish(builder);
+	query->source = pnstrdup(scanner->body + offset, scanner->start - scanner->body - offset);
 	query->line = line;
 	query->offset = offset;
 	return query;

@@ -89,7 +89,8 @@ typedef struct ProxyArg
 
 /*
  * SQL text with argument references. A remote query is sent to partitions; a
- * local one is a fragment that local.c runs, and what follows "name" is its.
+ * local one is a fragment that local.c runs, and what follows "name" is its, but
+ * for the place in the body.
  */
 typedef struct ProxyQuery
 {
@@ -103,7 +104,8 @@ typedef struct ProxyQuery
 	CachedPlan *simple;			/* last plan that was just an expression */
 	bool		constant;		/* that expression depends on nothing else */
 	bool complex;				/* the last plan was more than an expression */
-	int			line;			/* of the body, where the fragment begins */
+	char	   *source;			/* as it stands in the body, up to its ";" */
+	int			line;			/* of the body, where it begins */
 	int			offset;			/* the same in bytes */
 } ProxyQuery;
 
@@ -538,6 +540,7 @@ extern ProxyQueryBuilder *plproxy_query_begin(ProxyFunction *func, bool local);
 extern void plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len);
 extern bool plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len);
 extern ProxyQuery *plproxy_query_finish(ProxyQueryBuilder *builder);
+extern int	plproxy_query_origin(ProxyFunction *func, const char *fragment, int offset);
 extern ProxyQuery *plproxy_query_default(ProxyFunction *func, ProxyShape *shape, bool dynamic);
 
 /* local.c */
@@ -547,6 +550,7 @@ extern Datum plproxy_local_value(ProxyLocal *local, uint64 row, Oid *type, bool 
 extern void plproxy_local_end(ProxyLocal *local);
 extern Oid	plproxy_local_check(ProxyQuery *query, ProxyFunction *func);
 extern void plproxy_local_free(ProxyQuery *query);
+extern List *plproxy_local_parse(const char *sql, int *error_at);
 
 /* type.c */
 extern void plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryContext cxt);

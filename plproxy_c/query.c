@@ -21,6 +21,8 @@ struct ProxyQueryBuilder
 	StringInfoData sql;
 	int			nparams;
 	int		   *params;			/* room for one per argument */
+	int			watch;			/* place in the query, or -1 */
+	const char *origin;			/* what of the body came to stand there */
 };
 
 static void query_add_arg(ProxyQueryBuilder *builder, int arg);
@@ -32,14 +34,21 @@ plproxy_query_begin(ProxyFunction *func, bool local)
 
 	builder->func = func;
 	builder->local = local;
+	builder->watch = -1;
 	builder->params = palloc(sizeof(int) * Max(func->nargs, 1));
 	initStringInfo(&builder->sql);
 	return builder;
 }
 
+/* Add a piece of the body, or a space. */
 void
 plproxy_query_add(ProxyQueryBuilder *builder, const char *text, int len)
 {
+	int			rest = builder->watch - builder->sql.len;
+
+	if (rest >= 0 && rest < len)
+		builder->origin = text +rest;
+
 	appendBinaryStringInfo(&builder->sql, text, len);
 }
 
@@ -54,8 +63,30 @@ plproxy_query_add_word(ProxyQueryBuilder *builder, const char *word, int len)
 		plproxy_query_add(builder, word, len);
 		return false;
 	}
+	if (builder->watch >= builder->sql.len)
+		builder->origin = word;
 	query_add_arg(builder, arg);
 	return true;
+}
+
+/*
+ * Find where in a fragment what stands in its query at "offset" comes from. All are
+ * counted in bytes.
+ */
+int
+plproxy_query_origin(ProxyFunction *func, const char *fragment, int offset)
+{
+	ProxyQueryBuilder *builder = plproxy_query_begin(func, true);
+	ProxyScanner scanner;
+
+	builder->watch = offset;
+	plproxy_scanner_begin(&scanner, func, fragment);
+	plproxy_scanner_sql(&scanner, builder);
+
+	/* at its end, or at a space that is nobody's */
+	if (offset >= builder->sql.len || builder->origin < fragment || builder->origin > scanner.start)
+		return scanner.start - fragment;
+	return builder->origin - fragment;
 }
 
 ProxyQuery *

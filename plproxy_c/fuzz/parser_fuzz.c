@@ -9,7 +9,8 @@
  *
  * Beside what the sanitizers see, it is a fault when an error names a place or
  * line that the body does not have, when its text cannot be formatted, or when a
- * query refers to arguments that the function does not have.
+ * query refers to arguments that the function does not have, or places in it do
+ * not lead back into the body.
  */
 #include "postgres.h"
 
@@ -111,6 +112,21 @@ check_query(const ProxyFunction *func, const ProxyQuery *query)
 	for (int i = 0; i < query->nparams; i++)
 		check(query->params[i] >= 0 && query->params[i] < func->nargs, "parameter");
 	check(query->sql[0] != '\0', "query");
+	if (query->source)
+	{
+		char	   *fragment = psprintf("%s;", query->source);
+		int			before = 0;
+
+		for (int i = 0; i <= strlen(query->sql); i++)
+		{
+			int			origin = plproxy_query_origin(unconstify(ProxyFunction *, func), fragment, i);
+
+			/* a space that was added is found behind what it stands for */
+			check(origin >= 0 && origin <= strlen(query->source), "origin");
+			check(origin >= before || query->sql[i] == ' ' || query->sql[i - 1] == ' ', "order of origins");
+			before = origin;
+		}
+	}
 }
 
 static void
