@@ -38,7 +38,7 @@ static void cluster_error_context(void *name);
 static void cluster_replace(ClusterEntry *entry, ProxyCluster *cluster);
 static void cluster_drop(ProxyCluster *cluster);
 static bool cluster_equal(const ProxyCluster *a, const ProxyCluster *b);
-static void partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo);
+static void partition_show(const ProxyCluster *cluster, int partition, int nslots, ReturnSetInfo *rsinfo);
 static void server_changed(Datum arg, int cacheid, uint32 hash);
 static uint32 name_hash(const void *key, Size keysize);
 static int	name_match(const void *a, const void *b, Size keysize);
@@ -323,9 +323,13 @@ plproxy_partitions(PG_FUNCTION_ARGS)
 	cluster = plproxy_cluster_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_TRY();
 	{
+		int		   *nslots = palloc0(sizeof(int) * cluster->npartitions);
+
 		plproxy_login_check_usage(cluster, GetUserId());
+		for (int slot = 0; slot < cluster->nslots; slot++)
+			nslots[cluster->slots[slot]]++;
 		for (int i = 0; i < cluster->npartitions; i++)
-			partition_show(cluster, i, (ReturnSetInfo *) fcinfo->resultinfo);
+			partition_show(cluster, i, nslots[i], (ReturnSetInfo *) fcinfo->resultinfo);
 	}
 	PG_FINALLY();
 	{
@@ -336,14 +340,13 @@ plproxy_partitions(PG_FUNCTION_ARGS)
 }
 
 static void
-partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo)
+partition_show(const ProxyCluster *cluster, int partition, int nslots, ReturnSetInfo *rsinfo)
 {
 	static const char *const shown[] = {"host", "hostaddr", "port", "dbname"};
 	char	   *known[lengthof(shown)] = {NULL};
 	Datum		values[5] = {0};
 	bool		nulls[5] = {0};
 	PQconninfoOption *options = PQconninfoParse(cluster->partitions[partition].connstr, NULL);
-	int			nslots = 0;
 
 	/* a string that cannot be read says nothing, until a call needs it */
 	for (PQconninfoOption *option = options; option && option->keyword; option++)
@@ -367,8 +370,6 @@ partition_show(const ProxyCluster *cluster, int partition, ReturnSetInfo *rsinfo
 		if (value)
 			values[i] = CStringGetTextDatum(value);
 	}
-	for (int slot = 0; slot < cluster->nslots; slot++)
-		nslots += cluster->slots[slot] == partition;
 	nulls[4] = cluster->nslots == 0;
 	values[4] = Int32GetDatum(nslots);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

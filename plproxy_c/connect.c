@@ -48,6 +48,9 @@ plproxy_connect_start(ProxyTask *task, ProxyConn *conn)
 	int			n;
 	bool		has_keepalive = false;
 
+	/* for libpq that is the name of the server's operating system user */
+	if (user && *user == '\0')
+		user = NULL;
 	if (user && login->mapped && strcmp(user, login->user) != 0)
 		password = password ? password : "";	/* of another user: not for
 												 * this one */
@@ -189,6 +192,20 @@ plproxy_connect_validate(const char *option, const char *connstr)
 				 wrong ? errdetail_internal("%s", wrong) : 0,
 				 errhint(CONNSTR_HINT)));
 	PQconninfoFree(options);
+}
+
+/* Is there a connection option of this name? */
+bool
+plproxy_connect_knows(const char *keyword)
+{
+	const char *wrong;
+	PQconninfoOption *options = connstr_parse("", &wrong);
+	bool		found = false;
+
+	for (PQconninfoOption *option = options; option && option->keyword && !found; option++)
+		found = strcmp(option->keyword, keyword) == 0;
+	PQconninfoFree(options);
+	return found;
 }
 
 /*

@@ -43,6 +43,9 @@ static ClusterFunction partitions_function = {
 static bool wrapper_is_ours(const ForeignDataWrapper *wrapper);
 static void version_error_context(void *name);
 static void cluster_function_check(const char *function, const char *cluster);
+static void options_check_names(List *options);
+static const char *option_hint(const char *name, Oid catalog);
+static int	partition_compare(const void *a, const void *b, void *partitions);
 static void cluster_function_run(ClusterFunction *function, const char *cluster);
 
 PG_FUNCTION_INFO_V1(plproxy_fdw_validator);
@@ -343,9 +346,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 				ereport(ERROR,
 						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 						 errmsg("invalid option \"%s\"", name),
-						 errhint("Options are: %s%s.",
-								 catalog == ForeignServerRelationId ? "p0, p1, ..., " : "",
-								 plproxy_setting_list())));
+						 errhint("%s", option_hint(name, catalog))));
 			plproxy_setting_apply(cluster, name, defGetString(option));
 		}
 		else
@@ -355,6 +356,7 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 					 errhint("The wrapper \"%s\" has no foreign tables.", WRAPPER_NAME)));
 	}
 
+	options_check_names(options);
 	if (catalog == ForeignServerRelationId)
 	{
 		List	   *connstrs = plproxy_setting_partitions(options);
@@ -372,6 +374,50 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 
 	MemoryContextDelete(cluster->cxt);
 	PG_RETURN_BOOL(true);
+}
+
+/*
+ * Names are those of the same option in any case, but for the server they are two,
+ * and one of them would silently be the one that counts.
+ */
+static void
+options_check_names(List *options)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		const char *name = ((DefElem *) lfirst(lc))->defname;
+		ListCell   *lc2;
+
+		/* of those there are many, and they are looked at by number */
+		if (plproxy_setting_partition(name) >= 0)
+			continue;
+		foreach(lc2, names)
+		{
+			if (pg_strcasecmp(lfirst(lc2), name) == 0)
+				ereport(ERROR,
+						((errcode) (ERRCODE_SYNTAX_ERROR),
+						 errmsg("option \"%s\" is given twice", name)));
+		}
+		names = lappend(names, unconstify(char *, name));
+	}
+}
+
+/* What to do about an option that a server or wrapper cannot have. */
+static const char *
+option_hint(const char *name, Oid catalog)
+{
+	if (pg_strcasecmp(name, "user") == 0 || pg_strcasecmp(name, "password") == 0)
+		return "Give it in a user mapping or in the connect strings.";
+	if (plproxy_connect_knows(name))
+		return "Give it in the connect strings of the partitions.";
+	if (plproxy_setting_partition(name) >= 0)
+		return "Connect strings are options of the foreign server.";
+	return psprintf("Options are: %s%s.",
+					catalog == ForeignServerRelationId ? "p0, p1, ..., " : "",
+					plproxy_setting_list());
 }
 
 /* Begin a cluster in a context of its own below the current one. */
@@ -396,6 +442,7 @@ void
 plproxy_load_finish(ProxyCluster *cluster, List *connstrs)
 {
 	int			n = list_length(connstrs);
+	int		   *order;
 	ListCell   *lc;
 
 	if (n == 0)
@@ -413,18 +460,33 @@ plproxy_load_finish(ProxyCluster *cluster, List *connstrs)
 
 	cluster->partitions = MemoryContextAllocZero(cluster->cxt, sizeof(ProxyPartition) * n);
 	foreach(lc, connstrs)
-	{
-		int			i = cluster->npartitions++;
+		cluster->partitions[cluster->npartitions++].connstr =
+		MemoryContextStrdup(cluster->cxt, lfirst(lc));
 
-		cluster->partitions[i].connstr = MemoryContextStrdup(cluster->cxt, lfirst(lc));
-		cluster->partitions[i].first = i;
-		for (int k = 0; k < i; k++)
-		{
-			if (strcmp(cluster->partitions[k].connstr, cluster->partitions[i].connstr) == 0)
-			{
-				cluster->partitions[i].first = k;
-				break;
-			}
-		}
+	/* equal connect strings stand together in this order, the lowest first */
+	order = palloc(sizeof(int) * n);
+	for (int i = 0; i < n; i++)
+		order[i] = i;
+	qsort_arg(order, n, sizeof(int), partition_compare, cluster->partitions);
+	for (int i = 0; i < n; i++)
+	{
+		ProxyPartition *partition = &cluster->partitions[order[i]];
+		ProxyPartition *before = i ? &cluster->partitions[order[i - 1]] : NULL;
+
+		partition->first = before && strcmp(before->connstr, partition->connstr) == 0
+			? before->first : order[i];
 	}
+	pfree(order);
+}
+
+/* qsort_arg callback: partitions by connect string and number. */
+static int
+partition_compare(const void *a, const void *b, void *partitions)
+{
+	int			i = *(const int *) a;
+	int			k = *(const int *) b;
+	int			order = strcmp(((ProxyPartition *) partitions)[i].connstr,
+							   ((ProxyPartition *) partitions)[k].connstr);
+
+	return order ? order : i < k ? -1 : i > k;
 }

@@ -160,6 +160,8 @@ login_build(ProxyCluster *cluster, Oid role)
 			{
 				const char *user = defGetString(option);
 
+				if (*user == '\0')
+					continue;	/* libpq would take the operating system's */
 				login->mapped = true;
 				if (password_required == PASSWORD_STRICT && OidIsValid(mapping->userid) &&
 					strcmp(user, login->user) != 0 && !superuser_arg(mapping->userid))

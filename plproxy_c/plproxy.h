@@ -619,6 +619,7 @@ extern PGDLLEXPORT Datum plproxy_connections(PG_FUNCTION_ARGS);
 /* connect.c */
 extern PGconn *plproxy_connect_start(ProxyTask *task, ProxyConn *conn);
 extern void plproxy_connect_check(ProxyTask *task);
+extern bool plproxy_connect_knows(const char *keyword);
 extern void plproxy_connect_validate(const char *option, const char *connstr);
 
 /* notice.c */

@@ -17,6 +17,10 @@
 
 #include "plproxy.h"
 
+/* More than the kernel takes is an error of each connection attempt: Linux's limits. */
+#define MAX_KEEPALIVE_SECONDS 32767
+#define MAX_KEEPALIVE_COUNT 127
+
 /* Slots that hash_ranges may have. */
 #define MAX_SLOTS (1 << 20)
 
@@ -29,8 +33,7 @@ typedef enum
 	SETTING_PREPARE,			/* auto, on or off */
 	SETTING_ON_ERROR,			/* error or skip */
 	SETTING_USER,				/* current_user or session_user */
-	SETTING_RANGES,				/* the text of hash_ranges */
-	SETTING_IGNORED				/* a number that no longer has an effect */
+	SETTING_RANGES				/* the text of hash_ranges */
 } SettingKind;
 
 typedef struct Setting
@@ -38,6 +41,7 @@ typedef struct Setting
 	const char *name;
 	SettingKind kind;
 	size_t		offset;			/* in ProxyConfig */
+	int			max;			/* more is as much as that; 0: no limit */
 } Setting;
 
 static const Setting settings[] = {
@@ -47,9 +51,9 @@ static const Setting settings[] = {
 	{"disable_binary", SETTING_BOOL, offsetof(ProxyConfig, disable_binary)},
 	{"failover", SETTING_BOOL, offsetof(ProxyConfig, failover)},
 	{"hash_ranges", SETTING_RANGES, 0},
-	{"keepalive_count", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_count)},
-	{"keepalive_idle", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_idle)},
-	{"keepalive_interval", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_interval)},
+	{"keepalive_count", SETTING_NUMBER, offsetof(ProxyConfig, keepalive_count), MAX_KEEPALIVE_COUNT},
+	{"keepalive_idle", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_idle), MAX_KEEPALIVE_SECONDS},
+	{"keepalive_interval", SETTING_SECONDS, offsetof(ProxyConfig, keepalive_interval), MAX_KEEPALIVE_SECONDS},
 	{"modular_mapping", SETTING_BOOL, offsetof(ProxyConfig, modular_mapping)},
 	{"on_partition_error", SETTING_ON_ERROR, offsetof(ProxyConfig, skip_failed)},
 	{"prepared_statements", SETTING_PREPARE, offsetof(ProxyConfig, prepared_statements)},
@@ -103,7 +107,6 @@ plproxy_setting_apply(ProxyCluster *cluster, const char *name, const char *value
 	const Setting *setting = setting_lookup(name);
 	void	   *field;
 	int64		ms;
-	int			ignored;
 
 	if (setting == NULL)
 		ereport(ERROR,
@@ -117,10 +120,8 @@ plproxy_setting_apply(ProxyCluster *cluster, const char *name, const char *value
 		case SETTING_NUMBER:
 			if (!setting_number(value, field))
 				setting_error(name, value, "It is a whole number, 0 or more.");
-			break;
-		case SETTING_IGNORED:
-			if (!setting_number(value, &ignored))
-				setting_error(name, value, "It is a whole number, 0 or more.");
+			if (setting->max)
+				*(int *) field = Min(*(int *) field, setting->max);
 			break;
 		case SETTING_TIME:
 		case SETTING_SECONDS:
@@ -130,6 +131,8 @@ plproxy_setting_apply(ProxyCluster *cluster, const char *name, const char *value
 			/* more than that, some 24 days, is as good as none */
 			ms = Min(ms, INT_MAX);
 			*(int *) field = setting->kind == SETTING_TIME ? ms : (ms + 999) / 1000;
+			if (setting->max)
+				*(int *) field = Min(*(int *) field, setting->max);
 			break;
 		case SETTING_BOOL:
 			if (!setting_bool(value, field))
@@ -354,7 +357,7 @@ setting_time(const char *value, int64 *ms)
 		return false;
 	errno = 0;
 	number = strtoll(value, &end, 10);
-	if (errno != 0)
+	if (errno != 0 && errno != ERANGE)
 		return false;
 	while (*end == ' ')
 		end++;

@@ -56,6 +56,8 @@ select k, v, try_setting(k, v) from (values
     ('failover', 'on'), ('failover', 'perhaps'), ('read_only', 'off'), ('read_only', ''), ('modular_mapping', '2'),
     ('on_partition_error', 'Error'), ('on_partition_error', 'skip'), ('on_partition_error', 'off'),
     ('prepared_statements', 'auto'), ('prepared_statements', 'off'), ('prepared_statements', '1'), ('prepared_statements', 'x'),
+    -- more than the kernel takes
+    ('keepalive_idle', '36000'), ('keepalive_interval', '1d'), ('keepalive_count', '1000'),
     ('default_user', ''), ('default_user', 'postgres'), (null, '1'), ('keepalive', '1')) s(k, v);
 \set SHOW_CONTEXT errors
 select whoami();
@@ -138,13 +140,47 @@ create server bad foreign data wrapper plproxy options (p0 '', query_timeout 'x'
 create server bad foreign data wrapper plproxy options (p0 '', port '1');
 create server bad foreign data wrapper plproxy options (p0 '', query_timeout '5', default_user 'session_user');
 create user mapping for public server bad options (host 'x');
+create user mapping for public server bad options (user 'x', "USER" 'y');
+alter server bad options (add "Query_Timeout" '6');
+alter server bad options (add user 'x');
+alter server bad options (add host 'x');
 create foreign table t (a int4) server bad options (a 'b');
 create foreign table t (a int4) server bad;
 select * from t;
 drop server bad cascade;
 alter foreign data wrapper plproxy options (add p0 'x');
 alter foreign data wrapper plproxy options (add nonsense 'x');
+alter foreign data wrapper plproxy options (add password 'x');
 select plproxy_fdw_validator('{p0}'::text[], 'pg_foreign_server'::regclass);
+
+-- thousands of partitions, half of them in the same place, and many slots
+do $$
+begin
+    execute format('create server huge foreign data wrapper plproxy options (%s)', (
+        select string_agg(format('p%s %L', i, connstr('plproxy_part' || i % 4) || case when i % 2 = 1 then ' application_name=' || i else '' end), ', ')
+        from generate_series(0, 4095) i));
+end;
+$$;
+create user mapping for public server huge;
+create function huge(i_hash int4) returns text language plproxy as $$
+    cluster 'huge'; run on i_hash; select current_database() || ' ' || current_setting('application_name');
+$$;
+create function huge_few() returns setof text language plproxy as $$
+    cluster 'huge'; run on generate_series(0, 4095, 2); select current_database()::text;
+$$;
+select huge(4095), huge(4096 + 1), huge(-4096 + 3);
+select huge_few() order by 1;
+select count(*), count(distinct dbname) from plproxy_partitions('huge');
+do $$
+begin
+    execute format('alter server huge options (add hash_ranges %L)', (
+        select string_agg(i * 256 || '-' || i * 256 + 255, ',') from generate_series(0, 4095) i));
+end;
+$$;
+select huge(255), huge(256), huge(-1);
+select count(*), sum(slots) from plproxy_partitions('huge');
+drop server huge cascade;
+drop function huge, huge_few;
 
 -- usage, mappings, changes of all of them count at once
 do $$ begin execute format('create server shop foreign data wrapper plproxy options (p0 %L)', connstr('plproxy_part0')); end $$;

@@ -164,6 +164,18 @@ reset role;
 grant usage on foreign server med to public;
 set role plproxy_med;
 select med_user();
+-- an empty name is none, not that of the server's operating system user
+reset role;
+alter user mapping for public server med options (add user '');
+set role plproxy_med;
+select med_user();
+reset role;
+alter user mapping for public server med options (drop user);
+do $$ begin execute format('alter server med options (set p0 %L)', connstr('plproxy_part0') || ' user='''''); end $$;
+set role plproxy_med;
+select med_user();
+reset role;
+do $$ begin execute format('alter server med options (set p0 %L)', connstr('plproxy_part0')); end $$;
 reset role;
 revoke usage on foreign server med from public;
 set role plproxy_med;
