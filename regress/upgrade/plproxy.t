@@ -75,6 +75,30 @@ SQL
     sql -d postgres -c "drop database $db (force)"
 done
 
+# Dump and restore, with what 2.x let in: a partition whose connect string is none.
+db=plproxy_upgrade_fresh_ext
+sql -d "$db" -c 'set client_min_messages = error' -c 'set check_function_bodies = off' \
+    -c "create server placeholder foreign data wrapper plproxy options (p0 'was moved', p1 'service=nosuch')" \
+    -c "create user mapping for plproxy_upgrade_user server by_server options (\"USER\" 'app', password 'it''s \"quoted\"')" \
+    -c 'create foreign data wrapper defaults validator ext.plproxy_fdw_validator options (modular_mapping '"'1'"')' \
+    -c "create server by_defaults foreign data wrapper defaults options (p0 '', partition_1 '', \"P2\" '')"
+"$PGBIN/pg_dump" "$db" >"$dir/plain"
+"$PGBIN/pg_dump" -Fc "$db" >"$dir/custom"
+mask <"$dir/plain" >"$dir/dumped"
+for how in psql pg_restore; do
+    sql -d postgres -c 'create database plproxy_upgrade_restored'
+    if [ $how = psql ]; then
+        is "$how restores everything" sql -d plproxy_upgrade_restored -f "$dir/plain"
+    else
+        is "$how restores everything" "$PGBIN/pg_restore" -e -j 2 -d plproxy_upgrade_restored "$dir/custom"
+    fi
+    "$PGBIN/pg_dump" plproxy_upgrade_restored | mask >"$dir/restored"
+    is "$how: the dump is the same" same "$dir/dumped" "$dir/restored"
+    sql -d plproxy_upgrade_restored -f plproxy_calls.sql >"$dir/new" 2>&1
+    is "$how: it answers" same "$dir/calls" "$dir/new"
+    sql -d postgres -c 'drop database plproxy_upgrade_restored (force)'
+done
+
 for db in fresh_public fresh_ext part; do sql -d postgres -c "drop database plproxy_upgrade_$db (force)"; done
 sql -d postgres -c 'drop role plproxy_upgrade_user'
 done_testing
