@@ -68,7 +68,6 @@ static void task_flush(ProxyTask *task);
 static void task_event(ProxyTask *task, uint32 events);
 static void task_read(ProxyTask *task, bool broken);
 static void task_take(ProxyTask *task);
-static bool result_is_farewell(const PGresult *result);
 static bool task_step(ProxyTask *task, const PGresult *result);
 static void task_finish(ProxyTask *task);
 static void task_fail(ProxyTask *task, ProxyFailure failure, const char *message);
@@ -462,7 +461,7 @@ task_take(ProxyTask *task)
 			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE) == NULL &&
 					 PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY) == NULL)
 				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
-			else if (result_is_farewell(task->result))
+			else if (plproxy_execute_farewell(task->result))
 				task_fail(task, FAIL_LOST, PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY));
 			else
 				task_fail(task, FAIL_REMOTE, NULL);
@@ -483,8 +482,8 @@ task_take(ProxyTask *task)
  * Does the partition's server hang up, because somebody told it to or because it
  * goes down? Its SQLSTATE would tell our caller that his own session ends.
  */
-static bool
-result_is_farewell(const PGresult *result)
+bool
+plproxy_execute_farewell(const PGresult *result)
 {
 	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);

@@ -656,6 +656,7 @@ typedef enum
 extern void plproxy_execute(ProxyCall *call);
 extern void plproxy_execute_abort(ProxyCall *call);
 extern void plproxy_execute_forget(ProxyConn *conn);
+extern bool plproxy_execute_farewell(const PGresult *result);
 extern uint32 plproxy_wait_event(ProxyWait wait);
 extern void plproxy_execute_step(ProxyTask *task, ProxyStepKind kind, const char *sql);
 

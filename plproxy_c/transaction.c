@@ -440,7 +440,7 @@ remote_throw(ProxyRemote *remote)
 	PGresult   *answer = remote->task.result;
 
 	if (remote->conn && PQresultStatus(answer) == PGRES_FATAL_ERROR &&
-		PQresultErrorField(answer, PG_DIAG_MESSAGE_PRIMARY))
+		PQresultErrorField(answer, PG_DIAG_MESSAGE_PRIMARY) && !plproxy_execute_farewell(answer))
 		plproxy_error_task(&remote->task, FAIL_REMOTE, NULL, false);
 	if (remote->conn == NULL || remote->conn->state != CONN_IDLE)
 		ereport(ERROR,

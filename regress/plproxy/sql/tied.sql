@@ -388,6 +388,23 @@ select count(*) from everywhere($$
 $$);
 select put_slow(1, 2);
 
+-- one whose server hangs up in the end is lost, and that is not our session's end
+select count(*) from everywhere($$
+    create or replace function sleep_in_the_end() returns trigger language plpgsql as
+        'begin perform pg_terminate_backend(pg_backend_pid()), pg_sleep(60); return null; end';
+$$);
+\set VERBOSITY terse
+begin;
+select put(0, 304), put_slow(1, 3);
+commit;
+\echo :LAST_ERROR_SQLSTATE
+begin;
+select put_slow(1, 3);
+commit;
+\echo :LAST_ERROR_SQLSTATE
+select count(*) from seen() s where s ~ ',304';
+\set VERBOSITY default
+
 -- a parallel worker's calls could not be tied to the leader's transaction
 create function put_safe(i_id int4) returns int4 language plproxy parallel safe as $$ cluster 'four'; run on 0; target put; $$;
 create table numbers as select i from generate_series(500, 501) i;
