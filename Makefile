@@ -16,7 +16,7 @@ LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz valgrind \
-	bench lint fmt fresh dist clean
+	stress 	bench lint fmt fresh dist clean
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -61,6 +61,10 @@ fuzz: ## let a fuzzer write function bodies for the plproxy parser (FUZZ_TIME=60
 valgrind: ## run the plproxy suite on a server under valgrind
 	@scripts/deps valgrind
 	@scripts/valgrind
+
+stress: ## call plproxy functions while everything around them fails (STRESS_TIME=60)
+	@scripts/deps check
+	@scripts/stress plproxy --seconds $(or $(STRESS_TIME),60)
 
 bench: ## measure ours beside the old tools (DRIVER=pgq or plproxy, QUICK=1)
 	@scripts/deps bench

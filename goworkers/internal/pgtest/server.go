@@ -171,6 +171,16 @@ func (s *PrivateServer) removeLocks(t testing.TB) {
 	}
 }
 
+// Log returns what the server has logged so far.
+func (s *PrivateServer) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func (s *PrivateServer) pidFile() string { return filepath.Join(s.dir, "data", "postmaster.pid") }
 
 // processStat returns state and parent of a process, or nothing if there is none.
