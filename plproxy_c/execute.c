@@ -73,6 +73,7 @@ static void task_finish(ProxyTask *task);
 static void task_fail(ProxyTask *task, ProxyFailure failure, const char *message);
 static bool task_skip(ProxyTask *task, ProxyFailure failure, const char *message);
 static bool task_is_pending(const ProxyTask *task);
+static bool task_is_guarded(const ProxyTask *task);
 static uint32 task_wanted(const ProxyTask *task);
 static void call_turn(ProxyCall *call);
 static int	call_wait(ProxyCall *call, long timeout, ProxyWait wait, WaitEvent *events);
@@ -253,7 +254,12 @@ task_ask(ProxyTask *task)
 	conn->state = CONN_RUNNING;
 	for (int i = 0; i < task->nsteps; i++)
 	{
-		if (!task_send(task, &task->steps[i]))
+		const ProxyStep *step = &task->steps[i];
+		bool		flush;
+
+		/* the server keeps answers up to the sync unless it is asked */
+		flush = task->guarded && step[0].kind == STEP_BEGIN && step[1].kind != STEP_BEGIN;
+		if (!task_send(task, step) || (flush && !PQsendFlushRequest(conn->pg)))
 		{
 			task_fail(task, FAIL_LOST, PQerrorMessage(conn->pg));
 			return;
@@ -586,6 +592,16 @@ task_is_pending(const ProxyTask *task)
 										 task->conn->state == CONN_RUNNING);
 }
 
+/*
+ * Is the task at a step that takes no time and must not fail? The cancel request
+ * can wait until the partition has got over it.
+ */
+static bool
+task_is_guarded(const ProxyTask *task)
+{
+	return task->guarded && task->step < task->nsteps && task->steps[task->step].kind == STEP_BEGIN;
+}
+
 /* What the task's socket should be waited for. */
 static uint32
 task_wanted(const ProxyTask *task)
@@ -861,8 +877,10 @@ abort_cancel(ProxyCall *call)
 
 	for (int i = 0; i < call->ntasks; i++)
 	{
-		if (task_is_pending(&call->tasks[i]) && !call->tasks[i].answered)
-			conns[n++] = call->tasks[i].conn;
+		ProxyTask  *task = &call->tasks[i];
+
+		if (task_is_pending(task) && !task->answered && !task_is_guarded(task))
+			conns[n++] = task->conn;
 	}
 	if (n > 0)
 		plproxy_cancel(conns, n, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_MS));
@@ -938,10 +956,11 @@ abort_drain(ProxyTask *task, bool broken)
 
 		if (status == PGRES_COMMAND_OK && task->steps[task->step].kind == STEP_PREPARE)
 			plproxy_prepared_done(task);
+		/* libpq calls the end of a step a fatal error too */
+		if (result && status == PGRES_FATAL_ERROR)
+			task->answered = true;
 		ended = task_step(task, result);
 		PQclear(result);
-		if (status == PGRES_FATAL_ERROR)
-			task->answered = true;
 		if (ended)
 		{
 			if (PQstatus(conn->pg) == CONNECTION_OK &&

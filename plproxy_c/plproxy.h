@@ -421,6 +421,7 @@ typedef struct ProxyTask
 	bool		pipeline;		/* more than one step: ends with STEP_SYNC */
 	bool		prepared;		/* the query runs as a prepared statement */
 	bool		in_transaction; /* one that is open before or afterwards */
+	bool		guarded;		/* STEP_BEGIN must not be cancelled */
 	bool		again;			/* the query is sent again at the end */
 	bool		outdated;		/* prepare it anew for that */
 	int			nhealed;		/* how often it was sent again */

@@ -257,6 +257,9 @@ tied_begin(ProxyTask *task)
 	if (XactReadOnly && !remote->only_reads)
 		plproxy_execute_step(task, STEP_BEGIN, "set transaction read only");
 	remote->query_timeout = task->call->cluster->config.query_timeout;
+
+	/* an error there would undo what was done before, and no savepoint helps */
+	task->guarded = remote->begun && task->nsteps > 0;
 }
 
 /*
