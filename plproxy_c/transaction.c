@@ -590,7 +590,8 @@ remotes_wait_set(void)
 	dlist_iter	iter;
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (IsUnderPostmaster)
+		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	dlist_foreach(iter, &remotes)
 	{
 		ProxyRemote *remote = dlist_container(ProxyRemote, node, iter.cur);
