@@ -25,6 +25,9 @@ create function shift(i_at date) returns date language sql as 'select i_at + 1';
 create function fail(i int4) returns int4 language plpgsql as $$ begin raise exception 'failed %', i; end $$;
 create function servers() returns int8 language sql as
     'select count(distinct pid) from pg_stat_activity where datname = ''part''';
+create table item (id int4, n int4);
+create function put(i_id int4, i_n int4) returns int4 language sql as 'insert into item values (i_id, i_n) returning n';
+create function nap() returns int4 language sql as 'select 1 from pg_sleep(600)';
 alter database part set datestyle = 'sql, dmy';
 SQL
 
@@ -39,6 +42,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 3
+admin_users = postgres
 INI
 sed -i 's/^part = .*/& user=postgres/' "$dir/pooler.ini"
 mkdir "$dir/bin"
@@ -63,6 +67,20 @@ create function shift(i_cluster text, i_at date) returns date language plproxy a
     \$\$ cluster i_cluster; select r from shift(i_at) r; \$\$;
 create function fail(i_cluster text, i int4) returns int4 language plproxy as
     \$\$ cluster i_cluster; select r from fail(i) r; \$\$;
+create function put(i_cluster text, i_id int4, i_n int4) returns int4 language plproxy as
+    \$\$ cluster i_cluster; select r from put(i_id, i_n) r; \$\$;
+create function nap(i_cluster text) returns int4 language plproxy as
+    \$\$ cluster i_cluster; select r from nap() r; \$\$;
+create function put_two(i_cluster text, i_id int4) returns void language plpgsql as \$\$
+begin
+    perform put(i_cluster, i_id, 1);
+    begin
+        perform put(i_cluster, i_id, 100), fail(i_cluster, i_id);
+    exception when raise_exception then
+        null;
+    end;
+    perform put(i_cluster, i_id, 2);
+end \$\$;
 create function servers() returns int8 language plproxy as \$\$ cluster 'auto'; \$\$;
 create function check_all(i_cluster text, i int4) returns void language plpgsql as \$\$
 begin
@@ -83,6 +101,40 @@ for cluster in auto always never; do
     is "prepared_statements of cluster $cluster: eight sessions share three servers" bench
 done
 is "there were three of them" same "psql -d proxy -c 'select servers()'" 3
+
+# tied: each transaction has a server for itself until it ends
+for cluster in auto always never; do
+    printf '%s\n' '\set i random(1, 1000000)' 'begin;' 'set local plproxy.transactions = tied;' \
+        "select put_two('$cluster', :i);" 'commit;' 'begin;' 'set local plproxy.transactions = tied;' \
+        "select put_two('$cluster', :i);" 'rollback;' >"$dir/tied.sql"
+    tied() { "$PGBIN/pgbench" -n -c 8 -t 20 -f "$dir/tied.sql" proxy; }
+    is "tied calls, prepared_statements of cluster $cluster: eight sessions share three servers" tied
+done
+is "what was committed stands, and no more" same "psql -d part -c 'select count(*), sum(n) from item'" "960|1440"
+
+# a session whose pooler pauses and hangs up on servers
+admin() { psql -p "$port" -d pgbouncer -c "$1"; }
+mkfifo "$dir/in"
+psql -d proxy <"$dir/in" >"$dir/out" 2>&1 &
+session=$!
+exec 7>"$dir/in"
+echo "select plus('auto', 1), plus('always', 1), plus('never', 1);" >&7
+is "a session has called" until_true 60 grep -q '^2|2|2$' "$dir/out"
+admin pause
+echo "select plus('auto', 2), plus('always', 2), plus('never', 2);" >&7
+is "its call waits for the paused pooler" until_true 60 eval \
+    "[ \"\$(psql -d postgres -c \"select count(*) from pg_stat_activity where datname = 'proxy' and state = 'active'\")\" = 1 ]"
+admin resume
+is "and goes on with it" until_true 60 grep -q '^3|3|3$' "$dir/out"
+admin reconnect
+echo "select plus('auto', 3), plus('always', 3), plus('never', 3);" >&7
+is "other servers make no difference" until_true 60 grep -q '^4|4|4$' "$dir/out"
+echo "set statement_timeout = '1s'; select nap('always');" >&7
+is "a cancel goes through the pooler" until_true 60 grep -q 'canceling statement due to statement timeout' "$dir/out"
+exec 7>&-
+wait $session
+is "and nothing runs on" until_true 60 eval \
+    "[ \"\$(psql -d postgres -c \"select count(*) from pg_stat_activity where wait_event = 'PgSleep'\")\" = 0 ]"
 
 # one session: lost statements make it stop preparing, or go on
 count() { psql -d proxy -c "select count(plus('$1', i)) from generate_series(1, 100) i" \
