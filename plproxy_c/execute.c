@@ -383,6 +383,8 @@ task_event(ProxyTask *task, uint32 events)
 		case CONN_RUNNING:
 			if (events & WL_SOCKET_READABLE)
 				broken = !PQconsumeInput(conn->pg);
+			/* on the way to a result libpq will add that there is no socket */
+			task->broken = broken ? MemoryContextStrdup(task->call->cxt, PQerrorMessage(conn->pg)) : NULL;
 			if (conn->unsent && !broken)
 				task_flush(task);
 			task_read(task, broken);
@@ -466,7 +468,7 @@ task_take(ProxyTask *task)
 				task->again = true;
 			else if (PQresultErrorField(task->result, PG_DIAG_SQLSTATE) == NULL &&
 					 PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY) == NULL)
-				task_fail(task, FAIL_LOST, PQerrorMessage(task->conn->pg));
+				task_fail(task, FAIL_LOST, task->broken ? task->broken : PQerrorMessage(task->conn->pg));
 			else if (plproxy_execute_farewell(task->result))
 				task_fail(task, FAIL_LOST, PQresultErrorField(task->result, PG_DIAG_MESSAGE_PRIMARY));
 			else

@@ -434,6 +434,7 @@ typedef struct ProxyTask
 
 	/* the answer */
 	PGresult   *result;			/* being looked at; ours to clear */
+	const char *broken;			/* why its connection is, or NULL */
 	int		   *fields;			/* field of each column; NULL: not known yet */
 	Tuplestorestate *store;		/* rows that wait for their turn, or NULL */
 	bool		beyond_ascii;	/* some text is, so its encoding matters */

@@ -67,13 +67,17 @@ func (o *pooled) start(t *testing.T) {
 	go func(p *pooler.Pooler) { o.done <- p.Run() }(o.p)
 }
 
-// stop ends the pooler at once, with all that runs through it.
+// stop ends the pooler at once, with all that runs through it, if it runs.
 func (o *pooled) stop(t *testing.T) {
 	t.Helper()
+	if o.done == nil {
+		return
+	}
 	o.p.Signal(syscall.SIGQUIT)
 	if err := <-o.done; err != nil {
 		t.Error(err)
 	}
+	o.done = nil
 }
 
 // Between two calls nobody notices that a pooler was restarted; in a call it is

@@ -202,6 +202,8 @@ func (a answer) fails(t *testing.T, states ...string) {
 		t.Fatalf("no error but %d rows, want %v", len(a.rows), states)
 	case !slices.Contains(states, a.err.Code):
 		t.Fatalf("%v (%s), want %v", a.err, a.err.Detail, states)
+	case strings.Contains(a.err.Detail, "invalid socket"):
+		t.Fatalf("%v (%s), want no trace of how libpq came to say it", a.err, a.err.Detail)
 	case a.took > bounded:
 		t.Fatalf("%v after %s, want it within %s", a.err, a.took, bounded)
 	}
