@@ -253,12 +253,19 @@ connstr_fault(const char *connstr, const char *message)
 	}
 	if (strncmp(message, unknown_parameter, strlen(unknown_parameter)) == 0)
 	{
-		/* the password stands before the "@" */
+		char	   *keyword = pnstrdup(message + strlen(unknown_parameter),
+									   strcspn(message + strlen(unknown_parameter), "\""));
+		const char *pass;
+
+		/*
+		 * A password stands before the "@", or it is a parameter that may
+		 * have been cut at a "&". Where a "%" is, words may be written in
+		 * other ways.
+		 */
 		at = strchr(connstr, '?');
-		if (at && strchr(at, '@') == NULL)
-			return psprintf("There is no connection option \"%.*s\".",
-							(int) strcspn(message + strlen(unknown_parameter), "\""),
-							message + strlen(unknown_parameter));
+		pass = at ? strstr(at, "pass") : NULL;
+		if (at && strpbrk(at, "@%") == NULL && (pass == NULL || strstr(pass, keyword) == NULL))
+			return psprintf("There is no connection option \"%s\".", keyword);
 		return "There is a parameter behind the \"?\" that is no connection option.";
 	}
 	return NULL;

@@ -226,6 +226,7 @@ select s as string, try_string(s) from unnest(array[
     'x', 'dbname', 'dbname=x y', 'dbname=''x', 'hots=x', 'host=x pasword=s3cret', 'sslmode=require Host=x',
     'host=x password=my s3cret', 'host=x password=my s3=cret', 'st=1 host=x password=my st=cret',
     'postgresql://u:100%@h/d', 'postgresql://u:pw@h/d?sslmod=require', 'postgresql://u:s/3?c=ret@h/d',
+    'postgresql://h/d?user=u&password=hun&ter2=x', 'postgresql://h/d?%70assword=hun&t%65r2=x', 'postgresql://h/d?sslmod=x&password=s3',
     'postgresql://h/d?sslmode', 'postgresql://[::1/d', 'p0=host=x']) s;
 do $$ begin execute format('create server try foreign data wrapper plproxy options (p0 %L)', connstr('plproxy_part0')); end $$;
 alter server try options (add p1 'nonsense=1');
