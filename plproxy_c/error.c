@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/guc.h"
 
 #include "plproxy.h"
@@ -148,6 +149,10 @@ plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, b
 							  task->partition, call->cluster->config.query_timeout);
 			break;
 	}
+	said = plproxy_error_text(said);
+	detail = plproxy_error_text(detail);
+	hint = plproxy_error_text(hint);
+	context = plproxy_error_text(context);
 	if (skip)
 		said = psprintf("%s is left out: %s", plproxy_error_partition_name(task), said);
 
@@ -217,6 +222,29 @@ partition_address(const ProxyTask *task)
 	return where.data;
 }
 
+/*
+ * A text from elsewhere, or NULL, as one that is valid in our encoding: it may be
+ * in another, for a function there may change its client_encoding, and a server
+ * that refuses a connection does not know ours yet. "?" stands for each byte that
+ * does not fit.
+ */
+const char *
+plproxy_error_text(const char *text)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			len = text ? strlen(text) : 0;
+	int			valid = text ? pg_encoding_verifymbstr(encoding, text, len) : 0;
+	char	   *copy;
+
+	if (valid == len)
+		return text;
+
+	copy = pnstrdup(text, len);
+	for (; valid < len; valid += pg_encoding_verifymbstr(encoding, copy + valid, len - valid))
+		copy[valid++] = '?';
+	return copy;
+}
+
 /* What messages call the partition. */
 char *
 plproxy_error_partition_name(const ProxyTask *task)
@@ -253,7 +281,7 @@ failure_detail(const ProxyTask *task, const char *message)
 static int
 error_field(const PGresult *result, int field)
 {
-	const char *value = PQresultErrorField(result, field);
+	const char *value = plproxy_error_text(PQresultErrorField(result, field));
 
 	return value ? err_generic_string(field, value) : 0;
 }

@@ -107,10 +107,10 @@ plproxy_notice_report(ProxyConn *conn, bool report)
 		{
 			ereport(notice->level,
 					((errcode) (notice->sqlstate),
-					 errmsg_internal("%s", notice->message),
-					 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
-					 notice->hint ? errhint("%s", notice->hint) : 0,
-					 notice->context ? errcontext("%s", notice->context) : 0,
+					 errmsg_internal("%s", plproxy_error_text(notice->message)),
+					 notice->detail ? errdetail_internal("%s", plproxy_error_text(notice->detail)) : 0,
+					 notice->hint ? errhint("%s", plproxy_error_text(notice->hint)) : 0,
+					 notice->context ? errcontext("%s", plproxy_error_text(notice->context)) : 0,
 					 plproxy_error_context(conn->task)));
 		}
 		PG_FINALLY();

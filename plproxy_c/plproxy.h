@@ -728,6 +728,7 @@ extern void plproxy_error_value(void *arg);
 extern void plproxy_error_task(ProxyTask *task, ProxyFailure failure, const char *message, bool skip);
 extern int	plproxy_error_partition(ProxyTask *task);
 extern int	plproxy_error_answers(ProxyCall *call);
+extern const char *plproxy_error_text(const char *text);
 extern char *plproxy_error_partition_name(const ProxyTask *task);
 extern int	plproxy_error_context(ProxyTask *task);
 

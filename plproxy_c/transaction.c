@@ -451,7 +451,7 @@ remote_throw(ProxyRemote *remote)
 				 errmsg("the transaction on %s is lost",
 						plproxy_error_partition_name(&remote->task)),
 				 remote->trouble && *remote->trouble
-				 ? errdetail_internal("%s", pchomp(remote->trouble)) : 0,
+				 ? errdetail_internal("%s", plproxy_error_text(pchomp(remote->trouble))) : 0,
 				 errhint("What was done there is undone, so this transaction must be rolled back.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_ROLLBACK),
@@ -1001,7 +1001,7 @@ outcome_append(StringInfo buf, ProxyResolution outcome, const char *title)
 		if (why == NULL)
 			why = remote->trouble && *remote->trouble ? pchomp(remote->trouble) : NULL;
 		if (why)
-			appendStringInfo(buf, " (%s)", why);
+			appendStringInfo(buf, " (%s)", plproxy_error_text(why));
 	}
 	if (before != title)
 		appendStringInfoChar(buf, '.');

@@ -107,6 +107,28 @@ end;
 $$;
 select keeps(100);
 
+-- texts that are not in our encoding: what does not fit is shown as "?"
+select count(*) from everywhere($$
+    create function latin(i_level text) returns text language plpgsql as $f$
+    begin
+        perform set_config('client_encoding', 'latin1', true);
+        if i_level = 'notice' then
+            raise notice 'café x' using detail = 'éé', hint = 'xé';
+        else
+            raise exception 'café x' using detail = 'éé', hint = 'xé', schema = 'sé', table = 'té', constraint = 'cé';
+        end if;
+        return null;
+    end;
+    $f$;
+$$);
+create function latin(i_level text) returns text language plproxy as $$ cluster 'four'; run on 2; $$;
+select * from report('select latin(''error'')');
+select latin('notice');
+-- and those that are stay as they are
+select count(*) from everywhere('create function accent() returns int4 language plpgsql as ''begin raise ''''café €''''; end''');
+create function accent() returns int4 language plproxy as $$ cluster 'four'; run on 2; $$;
+select attempt('select accent()');
+
 -- one partition fails, the others are still at work: they are cancelled and kept
 select count(*) from everywhere($$
     create function fail_on_two() returns int4 language plpgsql as $f$
@@ -140,4 +162,4 @@ select slow();
 select slow();
 select pid() = pid();
 
-drop function withdraw, complain, pid, report, keeps, fail_on_two, pids, slow;
+drop function withdraw, complain, latin, accent, pid, report, keeps, fail_on_two, pids, slow;
