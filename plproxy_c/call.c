@@ -339,7 +339,10 @@ call_values(ProxyCall *call, const ProxySplit *arrays)
 		const char *value = NULL;
 
 		if (!arg->split && !call->nulls[i])
+		{
 			value = OutputFunctionCall(&arg->type.output, call->args[i]);
+			call->sends_null = call->sends_null || plproxy_type_shows_null(&arg->type, value);
+		}
 		for (int t = 0; t < call->ntasks; t++)
 		{
 			if (arg->split)
@@ -348,5 +351,5 @@ call_values(ProxyCall *call, const ProxySplit *arrays)
 				call->tasks[t].values[p] = value;
 		}
 	}
-	plproxy_type_end_output(nestlevel);
+	plproxy_type_end(nestlevel);
 }

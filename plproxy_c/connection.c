@@ -308,6 +308,9 @@ plproxy_connection_settings(ProxyTask *task)
 	if ((task->call->shape->shows & SHOWS_FLOATS) && !task->call->binary)
 		plproxy_execute_step(task, STEP_SETTING,
 							 "select pg_catalog.set_config('extra_float_digits', '1', true)");
+	if (task->call->sends_null)
+		plproxy_execute_step(task, STEP_SETTING,
+							 "select pg_catalog.set_config('array_nulls', 'on', true)");
 
 	if (conn->shows_function && plproxy_show_function)
 	{

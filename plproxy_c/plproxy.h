@@ -66,6 +66,7 @@ typedef struct ProxyType
 	Oid			ioparam;		/* second argument of "input" */
 	FmgrInfo	input;
 	FmgrInfo	output;
+	bool		nested;			/* its text may have an array in it */
 	ProxyWire	wire;
 	Oid			receive_ioparam;
 	FmgrInfo	receive;		/* valid for WIRE_RECEIVE */
@@ -152,6 +153,7 @@ typedef struct ProxyShape
 	ProxyType  *columns;		/* one per attribute; oid invalid if dropped */
 	Oid			domain;			/* domain over the row type, or InvalidOid */
 	bool		binary;			/* values can come in binary */
+	bool		nested;			/* in text there may be arrays in them */
 	int			shows;			/* in text: ProxyShows, or'ed */
 	ProxyQuery *query;			/* what is sent to partitions */
 } ProxyShape;
@@ -454,6 +456,7 @@ typedef struct ProxyCall
 	ProxyShape *shape;
 	Datum	   *args;			/* func->nargs values */
 	bool	   *nulls;
+	bool		sends_null;		/* in an array that goes as text */
 	ProxyCluster *cluster;		/* pinned */
 	bool		tied;			/* to the local transaction */
 	ProxyLogin *login;			/* pinned */
@@ -558,8 +561,10 @@ extern List *plproxy_local_parse(const char *sql, int *error_at);
 extern void plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryContext cxt);
 extern char *plproxy_type_name(Oid oid);
 extern bool plproxy_type_is_string(Oid oid);
+extern bool plproxy_type_shows_null(const ProxyType *type, const char *value);
 extern int	plproxy_type_begin_output(void);
-extern void plproxy_type_end_output(int nestlevel);
+extern int	plproxy_type_begin_input(void);
+extern void plproxy_type_end(int nestlevel);
 
 /* cluster.c */
 extern void plproxy_cluster_init(void);

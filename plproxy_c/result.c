@@ -428,6 +428,7 @@ result_values(ProxyTask *task, PGresult *result, int row)
 {
 	ProxyCall  *call = task->call;
 	ProxyShape *shape = call->shape;
+	int			nestlevel = shape->nested && !call->binary ? plproxy_type_begin_input() : 0;
 	ErrorContextCallback callback;
 
 	callback.callback = plproxy_error_value;
@@ -458,6 +459,7 @@ result_values(ProxyTask *task, PGresult *result, int row)
 			: plproxy_transfer_text(task, type, value, len);
 	}
 	call->column = -1;
+	plproxy_type_end(nestlevel);
 	if (OidIsValid(shape->domain))
 		shape_check_row(shape, call->values, call->isnull);
 	error_context_stack = callback.previous;

@@ -80,6 +80,8 @@ plproxy_split_value(const ProxyArg *arg, const ProxySplit *array, ProxyTask *tas
 	{
 		task->values[param] = OutputFunctionCall((FmgrInfo *) &arg->type.output,
 												 split_array(arg, array, task));
+		if (plproxy_type_shows_null(&arg->type, task->values[param]))
+			task->call->sends_null = true;
 		return;
 	}
 

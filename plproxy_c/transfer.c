@@ -68,6 +68,7 @@ plproxy_transfer_init(ProxyShape *shape, bool cast)
 		type_wire(type);
 		all = all && type->wire != WIRE_TEXT_ONLY;
 		some = some || type->wire < WIRE_STRING;
+		shape->nested = shape->nested || type->nested;
 		shape->shows |= type_shows(type->oid);
 	}
 	shape->binary = cast && all && some;

@@ -7,14 +7,18 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "plproxy.h"
+
+static bool type_is_nested(Oid oid);
 
 /*
  * Fill in a type. "result" tells whether values of it come back (void is
@@ -42,7 +46,36 @@ plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryCon
 	fmgr_info_cxt(function, &type->input, cxt);
 	getTypeOutputInfo(oid, &function, &varlena);
 	fmgr_info_cxt(function, &type->output, cxt);
+	type->nested = type_is_nested(oid);
 	MemoryContextSwitchTo(old);
+}
+
+/* May there be an array in the text of a value? Not if the type is known to be simple. */
+static bool
+type_is_nested(Oid oid)
+{
+	Oid			base = getBaseType(oid);
+
+	switch (get_typtype(base))
+	{
+		case TYPTYPE_ENUM:
+		case TYPTYPE_PSEUDO:
+			return false;
+		case TYPTYPE_BASE:
+			return base >= FirstGenbkiObjectId || OidIsValid(get_element_type(base));
+		default:
+			return true;
+	}
+}
+
+/*
+ * Does the text of a value have the null of an array in it, which is read as a
+ * string where array_nulls is off? Strings that look like it do no harm.
+ */
+bool
+plproxy_type_shows_null(const ProxyType *type, const char *value)
+{
+	return type->nested && strstr(value, "NULL") != NULL;
 }
 
 /*
@@ -69,7 +102,7 @@ plproxy_type_is_string(Oid oid)
 
 /*
  * Make the text of dates, intervals and floats the same whatever the session
- * has set. Returns what plproxy_type_end_output wants, 0 if nothing was changed;
+ * has set. Returns what plproxy_type_end wants, 0 if nothing was changed;
  * an error in between undoes it too, since settings follow the transaction.
  */
 int
@@ -93,8 +126,23 @@ plproxy_type_begin_output(void)
 	return nestlevel;
 }
 
+/* The same for nulls in the text of arrays that are read. */
+int
+plproxy_type_begin_input(void)
+{
+	int			nestlevel = 0;
+
+	if (!Array_nulls)
+	{
+		nestlevel = NewGUCNestLevel();
+		(void) set_config_option("array_nulls", "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	}
+	return nestlevel;
+}
+
 void
-plproxy_type_end_output(int nestlevel)
+plproxy_type_end(int nestlevel)
 {
 	if (nestlevel > 0)
 		AtEOXact_GUC(true, nestlevel);

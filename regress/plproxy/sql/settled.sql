@@ -198,6 +198,37 @@ end $$;
 select count(*) from all_days('TimeZone', 'UTC');
 select count(*) from plproxy_connections join before using (pid) where state = 'idle';
 
+-- nulls in arrays, where array_nulls is off there or here
+create type pair as (a text, b text[]);
+create domain texts_or_null as text[];
+select run_on_one($$
+    create type pair as (a text, b text[]);
+    create domain texts_or_null as text[];
+    create function nulls(i_array text[], i_pair pair, i_domain texts_or_null, out t text) language sql as
+        'select to_json(i_array) || '' '' || to_json(i_pair) || '' '' || to_json(i_domain)';
+    create function nulls_split(i_array inet[], out t text) language sql as 'select to_json(i_array)::text';
+    create function nulls_back(out a text[], out b pair, out c texts_or_null) language sql as
+        $f$ select '{a,NULL,"NULL"}'::text[], row(null, '{NULL,"NULL"}')::pair, '{NULL}'::texts_or_null $f$
+$$);
+create function nulls(i_array text[], i_pair pair, i_domain texts_or_null, out t text) language plproxy as $$ cluster 'one'; $$;
+create function nulls_split(i_array inet[], out t text) language plproxy as $$ cluster 'one'; split i_array; $$;
+create function nulls_back(out a text[], out b pair, out c texts_or_null) language plproxy as $$ cluster 'one'; $$;
+select run_on_one('alter database plproxy_part0 set array_nulls = off');
+update plproxy.cluster set version = version + 1 where name = 'one';
+select nulls(array['a', null, 'NULL'], row(null, '{}'), '{}');
+select nulls('{}', row('NULL', array[null, 'NULL']), '{}');
+select nulls('{}', row(null, '{}'), array[null, 'NULL']);
+select nulls_split('{10.0.0.1,NULL}');
+select run_on_one('alter database plproxy_part0 reset all');
+update plproxy.cluster set version = version + 1 where name = 'one';
+set array_nulls = off;
+select to_json(a) as a, to_json(b) as b, to_json(c) as c from nulls_back();
+show array_nulls;
+reset array_nulls;
+drop function nulls, nulls_split, nulls_back;
+drop type pair;
+drop domain texts_or_null;
+
 drop function run_on_one, binaries, days, durations, numbers, spans, texts, many, check_all, check_binaries, check_days,
     check_durations, check_numbers, check_spans, none_left, chosen, all_days;
 drop table settings;
