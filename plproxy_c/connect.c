@@ -18,6 +18,7 @@
 
 #define CONNSTR_HINT "Write it as keyword=value pairs or as a postgresql:// URI."
 
+static const char *connect_password(const ProxyLogin *login, const char *user, const char *password);
 static bool option_override(const ProxyHost *host, const char *keyword, const char **value);
 static PQconninfoOption *connect_options(ProxyTask *task);
 static PQconninfoOption *connstr_parse(const char *connstr, const char **wrong);
@@ -51,11 +52,7 @@ plproxy_connect_start(ProxyTask *task, ProxyConn *conn)
 	/* for libpq that is the name of the server's operating system user */
 	if (user && *user == '\0')
 		user = NULL;
-	if (user && login->mapped && strcmp(user, login->user) != 0)
-		password = password ? password : "";	/* of another user: not for
-												 * this one */
-	if (password == NULL)
-		password = login->password;
+	password = connect_password(login, user, password);
 	connect_trust(task, conn, options, user, password);
 	if (task->hosts == NULL)
 	{
@@ -121,6 +118,22 @@ plproxy_connect_start(ProxyTask *task, ProxyConn *conn)
 	if (pg == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return pg;
+}
+
+/*
+ * The password to use; "user" and "password" are the connect string's. With a user
+ * in the string goes the password in the string, and the user mapping's if there
+ * is none, but not when the mapping names another user. Else the mapping says who
+ * connects, and its password comes first.
+ */
+static const char *
+connect_password(const ProxyLogin *login, const char *user, const char *password)
+{
+	if (user && login->mapped && strcmp(user, login->user) != 0)
+		return password ? password : "";
+	if (user)
+		return password ? password : login->password;
+	return login->password && *login->password ? login->password : password;
 }
 
 /*

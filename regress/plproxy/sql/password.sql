@@ -88,6 +88,21 @@ select who();
 -- that of another user is not sent along
 alter user mapping for public server pw options (set user 'plproxy_trusted');
 select attempt('select who()');
+-- a password on either side: the one beside the name of the user
+select pw_server(' password=stale');
+create user mapping for public server pw options (user 'plproxy_asked', password 'it''s \ secret');
+select who();
+alter user mapping for public server pw options (set password 'stale');
+do $$ begin execute format('alter server pw options (set p0 %L)', connstr('plproxy_part0') || ' user=plproxy_asked password=''it\''s \\ secret'''); end $$;
+select who();
+alter user mapping for public server pw options (set user 'plproxy_trusted');
+select who();
+-- and that of the string for want of one in the mapping
+do $$ begin execute format('alter server pw options (set p0 %L)', connstr('plproxy_part0') || ' password=''it\''s \\ secret'''); end $$;
+alter user mapping for public server pw options (set user 'plproxy_asked', drop password);
+select who();
+alter user mapping for public server pw options (add password '');
+select who();
 -- the same in URIs
 drop server pw cascade;
 do $$ begin execute format('create server pw foreign data wrapper plproxy options (p0 %L)',
