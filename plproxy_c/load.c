@@ -160,9 +160,8 @@ plproxy_load_functions(const char *name, int32 version)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("plproxy.get_cluster_config returned a null key for cluster \"%s\"", name)));
-		/* no value: the default stays */
-		if (value)
-			plproxy_setting_apply(cluster, key, value);
+		/* no value means the default, as does the empty one */
+		plproxy_setting_apply(cluster, key, value ? value : "");
 	}
 	SPI_finish();
 
@@ -370,6 +369,12 @@ plproxy_fdw_validator(PG_FUNCTION_ARGS)
 		/* modular_mapping may be set by the wrapper: looked at when loading */
 		cluster->config.modular_mapping = true;
 		plproxy_load_finish(cluster, connstrs);
+	}
+	else if (cluster->hash_ranges)
+	{
+		/* so may the server, which also says how many partitions there are */
+		cluster->config.modular_mapping = true;
+		plproxy_setting_slots(cluster, 0);
 	}
 
 	MemoryContextDelete(cluster->cxt);

@@ -241,7 +241,7 @@ plproxy_setting_partitions(List *options)
 /*
  * Read hash_ranges: for each partition the slots that belong to it, as in
  * "0-511, 512-767+960-1023, 768-959". Every slot up to the highest must belong
- * to exactly one partition.
+ * to exactly one partition. Their number is 0 where it is not known yet.
  */
 void
 plproxy_setting_slots(ProxyCluster *cluster, int npartitions)
@@ -299,7 +299,7 @@ plproxy_setting_slots(ProxyCluster *cluster, int npartitions)
 		pos++;
 	}
 
-	if (partition != npartitions)
+	if (npartitions > 0 && partition != npartitions)
 		slots_error(psprintf("It describes %d partitions, but the cluster has %d.",
 							 partition, npartitions));
 	for (missing = 0; missing < cluster->nslots && cluster->slots[missing] >= 0; missing++)

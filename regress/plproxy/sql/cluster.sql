@@ -58,7 +58,7 @@ select k, v, try_setting(k, v) from (values
     ('prepared_statements', 'auto'), ('prepared_statements', 'off'), ('prepared_statements', '1'), ('prepared_statements', 'x'),
     -- more than the kernel takes
     ('keepalive_idle', '36000'), ('keepalive_interval', '1d'), ('keepalive_count', '1000'),
-    ('default_user', ''), ('default_user', 'postgres'), (null, '1'), ('keepalive', '1')) s(k, v);
+    ('default_user', ''), ('default_user', 'postgres'), (null, '1'), ('keepalive', '1'), ('qery_timeout', null)) s(k, v);
 \set SHOW_CONTEXT errors
 select whoami();
 \set SHOW_CONTEXT never

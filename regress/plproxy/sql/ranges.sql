@@ -46,6 +46,14 @@ create server bad foreign data wrapper plproxy options (p0 '', p1 '', hash_range
 alter server bad options (add p2 '');
 alter server bad options (add p2 '', set hash_ranges '0-2, 6-7, 3-5');
 drop server bad;
+-- and so is a wrapper's, which has no partitions
+alter foreign data wrapper plproxy options (add hash_ranges 'garbage');
+alter foreign data wrapper plproxy options (add hash_ranges '0-2, 4-7');
+alter foreign data wrapper plproxy options (add hash_ranges '0-2, 3-4');
+create server whole foreign data wrapper plproxy options (p0 '', p1 '', modular_mapping 'on');
+select slots from plproxy_partitions('whole');
+drop server whole;
+alter foreign data wrapper plproxy options (drop hash_ranges);
 
 -- a server that is only touched keeps its connections; a new map counts at once
 do $$ begin execute format('create server ranged foreign data wrapper plproxy options (p0 %L, p1 %L, hash_ranges ''0-1, 2-3'')',
