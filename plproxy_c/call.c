@@ -62,14 +62,16 @@ plproxy_call_run(ProxyFunction *func, FunctionCallInfo fcinfo)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		MemoryContextSwitchTo(caller);
-		plproxy_execute_abort(call);
+		error = plproxy_execute_abort(call);
 		if (call->login)
 			plproxy_login_release(call->login);
 		if (call->cluster)
 			plproxy_cluster_release(call->cluster);
 		MemoryContextDelete(cxt);
-		PG_RE_THROW();
+		ReThrowError(error);
 	}
 	PG_END_TRY();
 

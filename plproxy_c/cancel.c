@@ -95,13 +95,9 @@ plproxy_cancel(ProxyConn **conns, int n, TimestampTz give_up)
 static void
 requests_wait(CancelRequest *requests, int n, long timeout)
 {
-	WaitEventSet *set = CreateWaitEventSet(NULL, n + 2);
+	WaitEventSet *set = plproxy_wait_set(n);
 	WaitEvent	event;
 
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	/* when the postmaster's death is why we end, it is no news here */
-	if (!proc_exit_inprogress)
-		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		if (!requests[i].done)

@@ -56,6 +56,7 @@ static ProxyConn *pool_take(ProxyPool *pool);
 static ProxyPool *pool_get(const ProxyLogin *login, const char *connstr);
 static void pool_remove(ProxyPool *pool);
 static void connects_trim(const ProxyPool *wanted);
+static ProxyConn *connection_oldest(bool connects, int *n);
 static ProxyConn *connection_open(ProxyTask *task, ProxyPool *pool);
 static void connection_name(ProxyConn *conn, const char *cluster, int partition);
 static bool connection_is_alive(ProxyConn *conn);
@@ -490,7 +491,7 @@ pool_remove(ProxyPool *pool)
 }
 
 /*
- * Before another connection for CONNECT is opened: close the one that was not
+ * Before another connection for CONNECT is opened: close those that were not
  * used for the longest time if there are enough, and forget pools that are empty
  * but for the wanted one.
  */
@@ -499,32 +500,51 @@ connects_trim(const ProxyPool *wanted)
 {
 	HASH_SEQ_STATUS seq;
 	ProxyPool  *pool;
-	ProxyConn  *oldest = NULL;
-	int			n = 0;
+	ProxyConn  *oldest;
+	int			n;
 
+	hash_seq_init(&seq, pools);
+	while ((pool = hash_seq_search(&seq)) != NULL)
+	{
+		if (pool != wanted && dlist_is_empty(&pool->conns))
+			pool_remove(pool);
+	}
+	/* a tied transaction may have held more of them than are kept */
+	while ((oldest = connection_oldest(true, &n)) != NULL && n >= MAX_KEPT_CONNECTS)
+		connection_close(oldest);
+}
+
+/*
+ * Find the idle connection that was not used for the longest time, or NULL; with
+ * "connects", of those for CONNECT, and how many of these are idle.
+ */
+static ProxyConn *
+connection_oldest(bool connects, int *n)
+{
+	HASH_SEQ_STATUS seq;
+	ProxyPool  *pool;
+	ProxyConn  *oldest = NULL;
+
+	if (n)
+		*n = 0;
 	hash_seq_init(&seq, pools);
 	while ((pool = hash_seq_search(&seq)) != NULL)
 	{
 		dlist_iter	iter;
 
-		if (pool != wanted && dlist_is_empty(&pool->conns))
-		{
-			pool_remove(pool);
-			continue;
-		}
 		dlist_foreach(iter, &pool->conns)
 		{
 			ProxyConn  *conn = dlist_container(ProxyConn, node, iter.cur);
 
-			if (conn->task || conn->remote || !conn->by_connect)
+			if (conn->task || conn->remote || (connects && !conn->by_connect))
 				continue;
-			n++;
+			if (n)
+				(*n)++;
 			if (oldest == NULL || conn->used_at < oldest->used_at)
 				oldest = conn;
 		}
 	}
-	if (n >= MAX_KEPT_CONNECTS)
-		connection_close(oldest);
+	return oldest;
 }
 
 /* Begin to open a connection. */
@@ -533,8 +553,15 @@ connection_open(ProxyTask *task, ProxyPool *pool)
 {
 	ProxyConn  *conn = MemoryContextAllocZero(connections_cxt, sizeof(ProxyConn));
 
-	if (!AcquireExternalFD())
+	while (!AcquireExternalFD())
 	{
+		ProxyConn  *oldest = connection_oldest(false, NULL);
+
+		if (oldest)
+		{
+			connection_close(oldest);
+			continue;
+		}
 		pfree(conn);
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),

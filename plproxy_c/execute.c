@@ -18,6 +18,8 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
 
 #include "plproxy.h"
 
@@ -82,12 +84,12 @@ static WaitEventSet *call_wait_set(ProxyCall *call);
 static WaitEventSet *conn_wait_set(ProxyTask *task);
 static bool group_take(ProxyCall *call);
 static void group_keep(ProxyCall *call);
-static WaitEventSet *wait_set_begin(int nsockets);
 static TimestampTz call_deadline(const ProxyCall *call);
 static void call_check_deadlines(ProxyCall *call);
 static void call_drain(ProxyCall *call);
 static void call_finish(ProxyCall *call);
 static void abort_hangup(ProxyCall *call);
+static void abort_giveup(ProxyCall *call);
 static void abort_cancel(ProxyCall *call);
 static void abort_wait(ProxyCall *call, TimestampTz deadline);
 static int	abort_pending(ProxyCall *call);
@@ -129,12 +131,16 @@ plproxy_execute(ProxyCall *call)
 }
 
 /*
- * The call has failed, and its error is being thrown: leave nothing behind.
+ * The call has failed, and its error was caught: leave nothing behind. Returns the
+ * error, made in the current context, to be thrown again when all is cleaned up.
  * Throws no error itself. A second cancel request ends the waiting.
  */
-void
+ErrorData *
 plproxy_execute_abort(ProxyCall *call)
 {
+	MemoryContext cxt = CurrentMemoryContext;
+	ErrorData  *error;
+
 	for (int i = 0; i < call->ntasks; i++)
 	{
 		ProxyTask  *task = &call->tasks[i];
@@ -146,9 +152,24 @@ plproxy_execute_abort(ProxyCall *call)
 		else if (task->conn)
 			plproxy_stat_task(task, OUTCOME_CANCELED);
 	}
-	call_drain(call);
+
+	error = CopyErrorData();
+	FlushErrorState();
+	PG_TRY();
+	{
+		call_drain(call);
+	}
+	PG_CATCH();
+	{
+		/* no memory or no descriptors to wait with */
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+		abort_giveup(call);
+	}
+	PG_END_TRY();
 	call_finish(call);
 	plproxy_result_abort(call);
+	return error;
 }
 
 /*
@@ -684,7 +705,7 @@ call_wait_set(ProxyCall *call)
 	}
 	if (call->wait_set == NULL && !group_take(call))
 	{
-		call->wait_set = wait_set_begin(call->ntasks);
+		call->wait_set = plproxy_wait_set(call->ntasks);
 		call->wait_stale = false;
 		call->nwaiting = 0;
 		for (int i = 0; i < call->ntasks; i++)
@@ -721,7 +742,7 @@ conn_wait_set(ProxyTask *task)
 
 	if (conn->wait_set == NULL)
 	{
-		conn->wait_set = wait_set_begin(1);
+		conn->wait_set = plproxy_wait_set(1);
 		plproxy_kept_wait_sets++;
 		conn->wait_pos = AddWaitEventToSet(conn->wait_set, wanted, PQsocket(conn->pg), NULL, conn);
 	}
@@ -793,14 +814,38 @@ plproxy_execute_forget(ProxyConn *conn)
 	}
 }
 
-/* A set with the latch and the postmaster, and room for some sockets. */
-static WaitEventSet *
-wait_set_begin(int nsockets)
+/*
+ * A set with the latch and the postmaster, and room for some sockets. The server
+ * grants a third of its file descriptors to those who ask for them. Connections
+ * may be refused one, a set may not, or what was sent would run unheard. So it
+ * asks when some of the connections' are given back for a moment.
+ */
+WaitEventSet *
+plproxy_wait_set(int nsockets)
 {
-	WaitEventSet *set = CreateWaitEventSet(NULL, nsockets + 2);
+	WaitEventSet *volatile set;
+	volatile int lent = 0;
+
+	while (!AcquireExternalFD())
+	{
+		ReleaseExternalFD();
+		lent++;
+	}
+	ReleaseExternalFD();
+	PG_TRY();
+	{
+		set = CreateWaitEventSet(NULL, nsockets + 2);
+	}
+	PG_FINALLY();
+	{
+		for (; lent > 0; lent--)
+			ReserveExternalFD();
+	}
+	PG_END_TRY();
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	if (IsUnderPostmaster)
+	/* when the postmaster's death is why we end, it is no news */
+	if (IsUnderPostmaster && !proc_exit_inprogress)
 		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	return set;
 }
@@ -865,6 +910,18 @@ abort_hangup(ProxyCall *call)
 		if (task_is_pending(&call->tasks[i]) &&
 			(conn->state == CONN_CONNECTING || conn->unsent || PQstatus(conn->pg) == CONNECTION_BAD))
 			conn->state = CONN_BROKEN;
+	}
+}
+
+/* Give up the connections on which something still runs. */
+static void
+abort_giveup(ProxyCall *call)
+{
+	call->wait_stale = true;
+	for (int i = 0; i < call->ntasks; i++)
+	{
+		if (task_is_pending(&call->tasks[i]))
+			call->tasks[i].conn->state = CONN_BROKEN;
 	}
 }
 

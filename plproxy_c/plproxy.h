@@ -661,7 +661,8 @@ typedef enum
 } ProxyWait;
 
 extern void plproxy_execute(ProxyCall *call);
-extern void plproxy_execute_abort(ProxyCall *call);
+extern ErrorData * plproxy_execute_abort(ProxyCall *call);
+extern WaitEventSet *plproxy_wait_set(int nsockets);
 extern void plproxy_execute_forget(ProxyConn *conn);
 extern bool plproxy_execute_farewell(const PGresult *result);
 extern uint32 plproxy_wait_event(ProxyWait wait);

@@ -32,7 +32,7 @@
 #include "plproxy.h"
 
 /* How long the end of a (sub)transaction waits for partitions to roll back. */
-#define ROLLBACK_MS 5000
+#define ROLLBACK_MS 2000
 
 /* How long a commit that was given up waits for what became of it. */
 #define RESOLVE_MS 3000
@@ -80,6 +80,7 @@ typedef struct ProxyRemote
 	/* a statement that ends something */
 	char		command[96];	/* empty: none */
 	bool		asked;			/* sent, and not yet answered */
+	bool		silent;			/* not answered in time */
 	bool		undoing;		/* the statement undoes something */
 	bool		sent;			/* it may have reached the server */
 	uint32		wait_events;	/* what its socket is waited for */
@@ -115,6 +116,7 @@ static void transaction_commit(void);
 static void transaction_check(void);
 static void transaction_resolve(bool in_time);
 pg_noreturn static void commit_timeout(void);
+static int	silent_context(void);
 static void transaction_end(bool committed);
 static void subtransaction_commit(int level);
 static void subtransaction_abort(int level);
@@ -286,6 +288,7 @@ plproxy_transaction_keep(ProxyConn *conn)
 	}
 	remote->trouble = MemoryContextStrdup(TopTransactionContext, PQerrorMessage(conn->pg));
 	remote->conn = NULL;
+	remote->asked = false;
 	conn->remote = NULL;
 	conn->doomed = true;
 	return false;
@@ -488,7 +491,8 @@ remotes_run(int timeout, bool cancel)
 	TimestampTz until = timeout
 	? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout)
 	: remotes_deadline();
-	bool		in_time;
+	volatile bool in_time = false;
+	MemoryContext cxt = CurrentMemoryContext;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &remotes)
@@ -498,10 +502,30 @@ remotes_run(int timeout, bool cancel)
 		if (remote->command[0])
 			remote_send(remote);
 	}
-	remotes_wait(until);
-	in_time = remotes_asked() == 0;
-	if (!in_time && cancel)
-		remotes_cancel();
+	PG_TRY();
+	{
+		remotes_wait(until);
+		in_time = remotes_asked() == 0;
+		dlist_foreach(iter, &remotes)
+		{
+			ProxyRemote *remote = dlist_container(ProxyRemote, node, iter.cur);
+
+			remote->silent = remote->asked;
+		}
+		if (!in_time && cancel)
+			remotes_cancel();
+	}
+	PG_CATCH();
+	{
+		/*
+		 * no memory or no descriptors to wait with: then what was asked has
+		 * no answer, and that is what has to be told
+		 */
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+		in_time = true;
+	}
+	PG_END_TRY();
 
 	dlist_foreach(iter, &remotes)
 	{
@@ -586,12 +610,9 @@ remotes_wait(TimestampTz until)
 static WaitEventSet *
 remotes_wait_set(void)
 {
-	WaitEventSet *set = CreateWaitEventSet(NULL, remotes_asked() + 2);
+	WaitEventSet *set = plproxy_wait_set(remotes_asked());
 	dlist_iter	iter;
 
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	if (IsUnderPostmaster)
-		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	dlist_foreach(iter, &remotes)
 	{
 		ProxyRemote *remote = dlist_container(ProxyRemote, node, iter.cur);
@@ -804,7 +825,24 @@ commit_timeout(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("canceling the commit on partitions due to query_timeout")));
+			 errmsg("canceling the commit on partitions due to query_timeout"),
+			 silent_context()));
+}
+
+/* Among the fields of an error: which partitions have not answered. */
+static int
+silent_context(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &remotes)
+	{
+		ProxyRemote *remote = dlist_container(ProxyRemote, node, iter.cur);
+
+		if (remote->silent)
+			plproxy_error_context(&remote->task);
+	}
+	return 0;
 }
 
 /* The local transaction has ended, the remote ones follow. Throws no error. */
