@@ -329,7 +329,7 @@ call_values(ProxyCall *call, const ProxySplit *arrays)
 {
 	ProxyFunction *func = call->func;
 	ProxyQuery *query = call->shape->query;
-	int			nestlevel = plproxy_type_begin_output();
+	int			nestlevel = plproxy_type_begin_output(func);
 
 	for (int t = 0; t < call->ntasks; t++)
 		call->tasks[t].values = palloc0(sizeof(char *) * Max(query->nparams, 1));

@@ -293,10 +293,12 @@ plproxy_connection_settings(ProxyTask *task)
 {
 	ProxyConn  *conn = task->conn;
 	ProxyFunction *func = task->call->func;
+	const ProxyQuery *query = task->call->shape->query;
 	PGconn	   *pg = conn->pg;
 	int			timeout = task->call->cluster->config.statement_timeout;
 	const char *datestyle = PQparameterStatus(pg, "DateStyle");
 	const char *intervalstyle = PQparameterStatus(pg, "IntervalStyle");
+	const char *strings = PQparameterStatus(pg, "standard_conforming_strings");
 
 	/* libpq keeps it as a number, which is the server's */
 	if (PQclientEncoding(pg) != GetDatabaseEncoding())
@@ -309,6 +311,10 @@ plproxy_connection_settings(ProxyTask *task)
 	if ((task->call->shape->shows & SHOWS_FLOATS) && !task->call->binary)
 		plproxy_execute_step(task, STEP_SETTING,
 							 "select pg_catalog.set_config('extra_float_digits', '1', true)");
+	if (query->strings && (strings == NULL || strcmp(strings, query->strings) != 0))
+		plproxy_execute_step(task, STEP_SETTING,
+							 psprintf("select pg_catalog.set_config('standard_conforming_strings', '%s', true)",
+									  query->strings));
 	if (task->call->sends_null)
 		plproxy_execute_step(task, STEP_SETTING,
 							 "select pg_catalog.set_config('array_nulls', 'on', true)");

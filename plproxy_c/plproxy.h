@@ -67,6 +67,8 @@ typedef struct ProxyType
 	FmgrInfo	input;
 	FmgrInfo	output;
 	bool		nested;			/* its text may have an array in it */
+	bool		names;			/* its text follows search_path */
+	bool		date;			/* or timestamp, or a domain over one */
 	ProxyWire	wire;
 	Oid			receive_ioparam;
 	FmgrInfo	receive;		/* valid for WIRE_RECEIVE */
@@ -98,6 +100,8 @@ typedef struct ProxyQuery
 	char	   *sql;
 	int			nparams;
 	int		   *params;			/* argument behind each $n, from 0 */
+	const char *strings;		/* standard_conforming_strings when the body
+								 * was read; NULL: it has no backslash */
 	char		name[PREPARED_NAME_LEN];	/* remote: when prepared, or empty */
 	Oid		   *types;			/* of the parameters, known when prepared */
 	bool		fresh;			/* runs on a snapshot of its own */
@@ -562,7 +566,7 @@ extern void plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool resul
 extern char *plproxy_type_name(Oid oid);
 extern bool plproxy_type_is_string(Oid oid);
 extern bool plproxy_type_shows_null(const ProxyType *type, const char *value);
-extern int	plproxy_type_begin_output(void);
+extern int	plproxy_type_begin_output(const ProxyFunction *func);
 extern int	plproxy_type_begin_input(void);
 extern void plproxy_type_end(int nestlevel);
 
@@ -715,6 +719,7 @@ extern void plproxy_transfer_steps(ProxyTask *task);
 extern void plproxy_transfer_check(ProxyTask *task);
 extern void plproxy_transfer_encoding(ProxyTask *task);
 extern void plproxy_transfer_done(ProxyTask *task);
+extern void plproxy_transfer_date(ProxyTask *task, Oid remote, const char *value);
 extern Datum plproxy_transfer_text(ProxyTask *task, ProxyType *type, char *value, int len);
 extern Datum plproxy_transfer_binary(ProxyTask *task, ProxyType *type, char *value, int len);
 

@@ -230,7 +230,11 @@ query_name(ProxyQuery *query)
 {
 	const unsigned char *sql = (const unsigned char *) query->sql;
 	int			len = strlen(query->sql);
+	uint64		seed = GetDatabaseEncoding();
 
+	/* with backslashes in it the same text may mean two things */
+	if (query->strings && strcmp(query->strings, "off") == 0)
+		seed += 1000;
 	for (int i = 0; i < len; i++)
 	{
 		if (sql[i] == '*' && (i == 0 || sql[i - 1] != '('))
@@ -240,8 +244,8 @@ query_name(ProxyQuery *query)
 		}
 	}
 	snprintf(query->name, PREPARED_NAME_LEN, "plproxy_%016" PRIx64 "%016" PRIx64,
-			 hash_bytes_extended(sql, len, GetDatabaseEncoding()),
-			 hash_bytes_extended(sql, len, ~(uint64) GetDatabaseEncoding()));
+			 hash_bytes_extended(sql, len, seed),
+			 hash_bytes_extended(sql, len, ~seed));
 }
 
 static ProxyPrepared *

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "parser/parser.h"
 #include "utils/builtins.h"
 
 #include "plproxy.h"
@@ -97,6 +98,8 @@ plproxy_query_finish(ProxyQueryBuilder *builder)
 	query->sql = builder->sql.data;
 	query->nparams = builder->nparams;
 	query->params = builder->params;
+	if (strchr(query->sql, '\\'))
+		query->strings = standard_conforming_strings ? "on" : "off";
 	pfree(builder);
 	return query;
 }

@@ -453,6 +453,8 @@ result_values(ProxyTask *task, PGresult *result, int row)
 			call->isnull[i] = false;
 			value = PQgetvalue(result, row, field);
 			call->row_bytes += len;
+			if (type->date && !call->binary)
+				plproxy_transfer_date(task, PQftype(result, field), value);
 		}
 		call->values[i] = call->binary
 			? plproxy_transfer_binary(task, type, value, len)

@@ -43,6 +43,7 @@
 static void type_wire(ProxyType *type);
 static ProxyWire wire_of(Oid oid);
 static int	type_shows(Oid oid);
+static bool type_is_date(Oid base);
 static bool setting_is_ours(ProxyShows setting, const char *value);
 pg_noreturn static void setting_error(ProxyTask *task, const char *name, const char *value);
 static Datum array_decode(ProxyTask *task, ProxyType *type, char *value, int len);
@@ -50,6 +51,7 @@ static int	array_number(const ProxyType *type, StringInfo buf);
 pg_noreturn static void array_error(const ProxyType *type);
 static void text_check(ProxyTask *task, const char *value, int len);
 static bool text_is_ascii(const char *value, int len);
+static void interval_check(const char *value, int len);
 static char *wire_check(const ProxyType *type, char *value, int len, int expected);
 
 /* Decide how results of this shape come, when its columns are known. */
@@ -68,6 +70,7 @@ plproxy_transfer_init(ProxyShape *shape, bool cast)
 		type_wire(type);
 		all = all && type->wire != WIRE_TEXT_ONLY;
 		some = some || type->wire < WIRE_STRING;
+		type->date = type_is_date(getBaseType(type->oid));
 		shape->nested = shape->nested || type->nested;
 		shape->shows |= type_shows(type->oid);
 	}
@@ -135,6 +138,27 @@ plproxy_transfer_done(ProxyTask *task)
 {
 	if (task->beyond_ascii && task->recoded)
 		setting_error(task, "client_encoding", task->recoded);
+}
+
+/*
+ * A date or timestamp came in text. If the field is of such a type too, and not
+ * just text that is one here: is it in the style that was asked for? A query
+ * that changes it back is not found out behind it.
+ */
+void
+plproxy_transfer_date(ProxyTask *task, Oid remote, const char *value)
+{
+	int			digits = strspn(value, "0123456789");
+
+	if ((digits >= 4 && value[digits] == '-') || !type_is_date(remote) ||
+		strcmp(value, "infinity") == 0 || strcmp(value, "-infinity") == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the partition has sent a date that is not in ISO style: \"%s\"", value),
+			 errdetail("What its values mean is not certain."),
+			 errhint(SETTING_HINT, "DateStyle"),
+			 plproxy_error_partition(task)));
 }
 
 /* The value of a field that came in text; NULL means null. */
@@ -214,6 +238,8 @@ plproxy_transfer_binary(ProxyTask *task, ProxyType *type, char *value, int len)
 				StringInfoData buf = {.data = value,.len = len,.maxlen = len};
 				Datum		result;
 
+				if (!SKYTOOLS_INFINITE_INTERVALS && value && type->oid == INTERVALOID)
+					interval_check(value, len);
 				result = ReceiveFunctionCall(&type->receive, value ? &buf : NULL,
 											 type->receive_ioparam, type->typmod);
 				if (value)
@@ -532,6 +558,31 @@ type_shows(Oid oid)
 		(base < FirstGenbkiObjectId && get_typtype(base) == TYPTYPE_BASE))
 		return 0;
 	return SHOWS_DATES | SHOWS_INTERVALS | SHOWS_FLOATS;
+}
+
+static bool
+type_is_date(Oid base)
+{
+	return base == DATEOID || base == TIMESTAMPOID || base == TIMESTAMPTZOID;
+}
+
+/*
+ * Is the interval finite? Where none can be infinite, the receive function takes
+ * what a newer server sends for it as a number of months, days and microseconds.
+ */
+static void
+interval_check(const char *value, int len)
+{
+	static const unsigned char infinity[16] = {
+		0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff
+	};
+	static const unsigned char minus_infinity[16] = {[0] = 0x80,[8] = 0x80,[12] = 0x80};
+
+	if (len == sizeof(infinity) &&
+		(memcmp(value, infinity, len) == 0 || memcmp(value, minus_infinity, len) == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("the partition has sent an infinite interval, which this server does not have")));
 }
 
 /* A value of another length is none of the type. */

@@ -19,6 +19,7 @@
 #include "plproxy.h"
 
 static bool type_is_nested(Oid oid);
+static bool type_names(Oid oid);
 
 /*
  * Fill in a type. "result" tells whether values of it come back (void is
@@ -47,6 +48,7 @@ plproxy_type_init(ProxyType *type, Oid oid, int32 typmod, bool result, MemoryCon
 	getTypeOutputInfo(oid, &function, &varlena);
 	fmgr_info_cxt(function, &type->output, cxt);
 	type->nested = type_is_nested(oid);
+	type->names = type_names(oid);
 	MemoryContextSwitchTo(old);
 }
 
@@ -65,6 +67,35 @@ type_is_nested(Oid oid)
 			return base >= FirstGenbkiObjectId || OidIsValid(get_element_type(base));
 		default:
 			return true;
+	}
+}
+
+/*
+ * Does the text of a value name an object in a schema, or may a column of a row
+ * do so? It is qualified only where search_path does not lead to it.
+ */
+static bool
+type_names(Oid oid)
+{
+	Oid			base = getBaseType(oid);
+	Oid			element = get_element_type(base);
+
+	if (OidIsValid(element))
+		return type_names(element);
+	switch (base)
+	{
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case REGCOLLATIONOID:
+			return true;
+		default:
+			return get_typtype(base) == TYPTYPE_COMPOSITE;
 	}
 }
 
@@ -101,19 +132,27 @@ plproxy_type_is_string(Oid oid)
 }
 
 /*
- * Make the text of dates, intervals and floats the same whatever the session
- * has set. Returns what plproxy_type_end wants, 0 if nothing was changed;
- * an error in between undoes it too, since settings follow the transaction.
+ * Make the text of the function's arguments the same whatever the session has
+ * set: of dates, intervals and floats, and of objects, which are qualified unless
+ * they are in pg_catalog. Returns what plproxy_type_end wants, 0 if nothing was
+ * changed; an error in between undoes it too, since settings follow the
+ * transaction.
  */
 int
-plproxy_type_begin_output(void)
+plproxy_type_begin_output(const ProxyFunction *func)
 {
 	int			nestlevel = 0;
+	bool		names = false;
 
-	if (DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES && extra_float_digits > 0)
+	for (int i = 0; i < func->nargs; i++)
+		names = names || func->args[i].type.names;
+	if (DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES && extra_float_digits > 0 && !names)
 		return 0;
 
 	nestlevel = NewGUCNestLevel();
+	if (names)
+		(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	if (DateStyle != USE_ISO_DATES)
 		(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);

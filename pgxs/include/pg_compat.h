@@ -73,6 +73,13 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define CreateWaitEventSet(owner, nevents) CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
+/* 17: intervals can be infinite; before, one that comes in binary is a huge one */
+#if PG_VERSION_NUM >= 170000
+#define SKYTOOLS_INFINITE_INTERVALS true
+#else
+#define SKYTOOLS_INFINITE_INTERVALS false
+#endif
+
 /* 17: the waits of an extension have names */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION

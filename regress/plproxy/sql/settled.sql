@@ -229,6 +229,99 @@ drop function nulls, nulls_split, nulls_back;
 drop type pair;
 drop domain texts_or_null;
 
+-- an infinite interval in binary: a number where there are none, so refused;
+-- where there are none the partition makes that number, which is the same in binary
+select run_on_one($$
+    create function forever(i_sign text, out i interval, out a interval[]) language plpgsql as $f$
+    begin
+        i := i_sign || 'infinity';
+        a := array[i];
+    exception when invalid_datetime_format then
+        i := case i_sign when '' then interval '178956970 years 7 mons 2147483647 days 2562047788:00:54.775807'
+            else interval '-178956970 years -7 mons -2147483647 days -2562047788:00:54.775807' - interval '1 mon 1 day 0.000001 sec' end;
+        a := array[i];
+    end $f$
+$$);
+create function forever(i_sign text, out i interval, out a interval[]) language plproxy as $$ cluster 'one'; $$;
+create function forever_one(i_sign text) returns interval language plproxy as $$ cluster 'one'; $$;
+create function forever_all(i_sign text) returns interval[] language plproxy as $$ cluster 'one'; $$;
+select run_on_one('create function forever_one(text) returns interval language sql as ''select i from forever($1)''');
+select run_on_one('create function forever_all(text) returns interval[] language sql as ''select a from forever($1)''');
+select s.sign, f.name, case
+        when current_setting('server_version_num')::int4 < 170000 and t.answer = '22008: the partition has sent an infinite interval, which this server does not have' then 'right'
+        when current_setting('server_version_num')::int4 >= 170000 and t.answer = 'ok' then 'right' else t.answer end
+from (values ('', 1), ('-', 2)) s(sign, n), (values ('forever_one'), ('forever_all'), ('forever')) f(name),
+    attempt(format('select %s(%L)', f.name, s.sign)) t(answer)
+order by s.n, f.name;
+
+-- a backslash in a SELECT means what it means here
+create function backslashes(i_n int4) returns text language plproxy as $$ cluster 'one'; select 'a\\b\'  || i_n; $$;
+create function no_backslashes(i_n int4) returns text language plproxy as $$ cluster 'one'; select current_setting('standard_conforming_strings') || i_n; $$;
+select run_on_one('alter database plproxy_part0 set standard_conforming_strings = off');
+update plproxy.cluster set version = version + 1 where name = 'one';
+select backslashes(1), backslashes(2), no_backslashes(3);
+begin;
+set local escape_string_warning = off;
+set local standard_conforming_strings = off;
+create function backslashes_escape(i_n int4) returns text language plproxy as $$ cluster 'one'; select 'a\\b\''  || i_n; $$;
+select backslashes_escape(1);
+select run_on_one('alter database plproxy_part0 reset all');
+update plproxy.cluster set version = version + 1 where name = 'one';
+select backslashes_escape(2), backslashes(2), no_backslashes(3);
+commit;
+
+-- objects are the same ones there, whatever search_path is here
+create schema elsewhere;
+create table elsewhere.things (a int4);
+create function elsewhere.do_things(int4) returns int4 language sql as 'select 1';
+create domain named_thing as regclass;
+create type named_row as (a regclass);
+select run_on_one($$
+    create schema elsewhere;
+    create table elsewhere.things (a int4);
+    create table things (b int4);
+    create function elsewhere.do_things(int4) returns int4 language sql as 'select 1';
+    create function do_things(int4) returns int4 language sql as 'select 2';
+    create domain named_thing as regclass;
+    create type named_row as (a regclass);
+    create function things_of(a regclass, b regtype, c regproc, d regprocedure, e regclass[], f named_thing, g named_row, h regtype, out t text)
+    language sql set search_path = pg_catalog as
+        $f$ select format('%s %s %s %s %s %s %s %s', a, b, c, d, e, f, g, h) $f$
+$$);
+create function things_of(a regclass, b regtype, c regproc, d regprocedure, e regclass[], f named_thing, g named_row, h regtype, out t text)
+language plproxy as $$ cluster 'one'; target public.things_of; $$;
+set search_path = elsewhere, public;
+select things_of('things', 'things', 'do_things', 'do_things(int4)', '{things}', 'things', row('things'), 'int4');
+show search_path;
+reset search_path;
+drop function things_of;
+drop domain named_thing;
+drop type named_row;
+drop table elsewhere.things;
+drop function elsewhere.do_things;
+drop schema elsewhere;
+
+-- a style that a query changes and changes back shows in dates and timestamps
+create function one_day(i_style text, out s text, out d date) returns setof record language plproxy as $$
+    cluster 'one'; select set_config('datestyle', case i when 1 then i_style else 'ISO, MDY' end, true) as s, date '2026-02-03' as d
+    from generate_series(1, 2) i;
+$$;
+create function one_time(i_style text, out s text, out d timestamptz) returns setof record language plproxy as $$
+    cluster 'one'; select set_config('datestyle', case i when 1 then i_style else 'ISO, MDY' end, true) as s, timestamptz '2026-02-03' as d
+    from generate_series(1, 2) i;
+$$;
+create function some_days() returns setof date language plproxy as $$
+    cluster 'one'; select unnest('{0044-03-15 BC,infinity,-infinity,2026-02-03,12345-01-01,NULL}'::date[]);
+$$;
+create function text_days() returns setof date language plproxy as $$ cluster 'one'; select '3 Feb 2026'::text; $$;
+select attempt('select count(*) from one_day(''SQL, DMY'')');
+select attempt('select count(*) from one_day(''Postgres, DMY'')');
+select attempt('select count(*) from one_time(''German'')') limit 1;
+select count(*) from one_day('ISO, DMY') where d = '2026-02-03';
+select count(*), count(d), min(d) = '-infinity', max(d) = 'infinity' from some_days() d;
+select d = '2026-02-03' from text_days() d;
+drop function forever, forever_one, forever_all, backslashes, no_backslashes, backslashes_escape, one_day, one_time, some_days, text_days;
+
 drop function run_on_one, binaries, days, durations, numbers, spans, texts, many, check_all, check_binaries, check_days,
     check_durations, check_numbers, check_spans, none_left, chosen, all_days;
 drop table settings;
