@@ -160,3 +160,9 @@ select * from known;
 
 delete from plproxy.config where name = 'one' and key = 'prepared_statements';
 update plproxy.cluster set version = version + 1 where name = 'one';
+
+do $$ begin for i in 1..250 loop execute format('drop function number_%s()', i); end loop; end $$;
+select run_one('drop function fake, get_thing, prepared, things, times_called, weather_of; drop table thing, thing_old; drop sequence times_called; drop type weather');
+drop view known;
+drop function all_things, fake, get_thing, prepared, run_one, slow, things, things_ab, things_all, things_count, things_table, times_called, weather_of;
+drop type weather;

@@ -225,6 +225,7 @@ set array_nulls = off;
 select to_json(a) as a, to_json(b) as b, to_json(c) as c from nulls_back();
 show array_nulls;
 reset array_nulls;
+select run_on_one('drop function nulls, nulls_split, nulls_back; drop type pair; drop domain texts_or_null');
 drop function nulls, nulls_split, nulls_back;
 drop type pair;
 drop domain texts_or_null;

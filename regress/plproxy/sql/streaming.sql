@@ -81,3 +81,8 @@ create function many_checked(i_n int4) returns setof checked language plproxy as
 select count(*), sum(many_checked::int4) from many_checked(4);
 select count(*) from many_checked(5);
 select count(*) from many_checked(4);
+
+select count(*) from everywhere('drop function fails_late, many(int4), many_wide, nothing()');
+drop function fails_late, many, many_checked, many_everywhere, many_small, many_wide, nothing, nothing_setof, one_of_many, peak, pids;
+drop domain checked, small;
+drop function checked_remotely;

@@ -191,3 +191,8 @@ create function narrow_arrays(i_n numeric, i_v text) returns setof narrow_arrays
 select *, octet_length(b[1]) from narrow_arrays(1, 'abc');
 select * from narrow_arrays(12345, 'abc');
 select * from narrow_arrays(1, 'abcd');
+
+select run_on_one('drop function bad_number, bad_value, columns_of, domains, get_built_ins, narrow_arrays, narrow_values, vary; drop table built_ins, narrow_arrays, narrow_values; drop domain dom_int, dom_num, dom_text');
+drop function bad_number, bad_value, check_built_ins, check_settings, columns_of, config, domains, floats, get_built_ins, narrow_arrays, narrow_values, run_on_one, vary;
+drop table built_ins, narrow_arrays, narrow_values;
+drop domain dom_int, dom_num, dom_text;
