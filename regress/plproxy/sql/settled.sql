@@ -298,6 +298,7 @@ reset search_path;
 drop function things_of;
 drop domain named_thing;
 drop type named_row;
+select run_on_one('drop table elsewhere.things; drop function elsewhere.do_things; drop schema elsewhere');
 drop table elsewhere.things;
 drop function elsewhere.do_things;
 drop schema elsewhere;
