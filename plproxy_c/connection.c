@@ -298,7 +298,8 @@ plproxy_connection_settings(ProxyTask *task)
 	int			timeout = task->call->cluster->config.statement_timeout;
 	const char *datestyle = PQparameterStatus(pg, "DateStyle");
 	const char *intervalstyle = PQparameterStatus(pg, "IntervalStyle");
-	const char *strings = PQparameterStatus(pg, "standard_conforming_strings");
+	const char *strings = query->strings
+	? PQparameterStatus(pg, "standard_conforming_strings") : NULL;
 
 	/* libpq keeps it as a number, which is the server's */
 	if (PQclientEncoding(pg) != GetDatabaseEncoding())
