@@ -16,7 +16,7 @@ LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz valgrind \
-	stress 	bench lint fmt fresh dist clean
+	stress bench lint fmt fresh dist clean
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

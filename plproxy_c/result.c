@@ -2,10 +2,10 @@
  * result.c
  *	  What a function returns, and making it from what partitions answered.
  *
- * Values arrive as text and go through the input functions of the local types
- * with the column's typmod, so lengths, precisions and domains are enforced. Rows
- * are matched by column name. A set is always materialized: the executor owns
- * the tuplestore, and several sets in one target list cannot disturb each other.
+ * Values are made by transfer.c, of the local types and with the column's typmod,
+ * so lengths, precisions and domains are enforced. Columns are matched by name. A
+ * set is always materialized: the executor owns the tuplestore, and several sets
+ * in one target list cannot disturb each other.
  *
  * Rows are converted as they arrive, so that a result of any size takes bounded
  * memory: work_mem, and what libpq holds of one row or a few.

@@ -978,7 +978,7 @@ remotes_undo(void)
 	}
 	PG_CATCH();
 	{
-		/* no memory, no descriptors: then nothing is saved but the outcome */
+		/* no memory: then nothing is saved but the outcome */
 		MemoryContextSwitchTo(cxt);
 		FlushErrorState();
 		dlist_foreach(iter, &remotes)
