@@ -16,6 +16,9 @@ create table pgq.consumer (
 --   queue_switch_step1   transaction that made it so
 --   queue_switch_step2   transactions below this one may still have missed that;
 --                        null until step1 is visible to everybody
+-- queue_notify: writers wake the ticker at commit, ticks wake the consumers; then
+-- ticks are at least queue_ticker_min_lag apart. queue_retention: events stay at
+-- least that long. queue_consumer_expiry: consumers not heard of for that long go.
 create table pgq.queue (
     queue_id                  serial      not null,
     queue_name                text        not null,
@@ -36,6 +39,10 @@ create table pgq.queue (
     queue_event_seq           text        not null,
     queue_tick_seq            text        not null,
     queue_extra_maint         text[],
+    queue_notify              boolean     not null default false,
+    queue_ticker_min_lag      interval    not null default '25 milliseconds',
+    queue_retention           interval,
+    queue_consumer_expiry     interval,
     constraint queue_pkey primary key (queue_id),
     constraint queue_name_uq unique (queue_name)
 );
@@ -55,7 +62,13 @@ create sequence pgq.batch_id_seq;
 
 -- Where a consumer stands in a queue. sub_batch is set while a batch is open:
 -- its events lie between sub_last_tick and sub_next_tick. sub_id owns retried
--- events; cooperating subconsumers share one.
+-- events; cooperating subconsumers and the slots of a split consumer share one.
+--   sub_paused        gets no batches
+--   sub_max_retries   after so many an event is dead; null: never
+--   sub_retry_delay   wait before the first retry, doubled for each further one up
+--                     to sub_retry_max_delay; null: as the consumer says
+--   sub_slot          with sub_slots: gets only the events whose field sub_slot_key
+--                     hashes to this slot; sub_worker works on its open batch
 create table pgq.subscription (
     sub_id        serial      not null,
     sub_queue     int4        not null,
@@ -64,6 +77,14 @@ create table pgq.subscription (
     sub_active    timestamptz not null default now(),
     sub_batch     bigint,
     sub_next_tick bigint,
+    sub_paused    boolean     not null default false,
+    sub_max_retries     integer,
+    sub_retry_delay     interval,
+    sub_retry_max_delay interval not null default '1 hour',
+    sub_slot      integer,
+    sub_slots     integer,
+    sub_slot_key  text,
+    sub_worker    text,
     constraint subscription_pkey primary key (sub_queue, sub_consumer),
     constraint subscription_batch_idx unique (sub_batch),
     constraint sub_queue_fkey foreign key (sub_queue) references pgq.queue (queue_id),
@@ -85,7 +106,10 @@ create table pgq.event_template (
     ev_extra4 text
 );
 
--- Events that one consumer wants to see again later.
+-- Events whose time has not come: those that one consumer wants to see again
+-- (ev_owner is its sub_id), delayed ones for everybody (ev_owner 0), and dead ones,
+-- which a consumer has given up: their ev_retry_after is infinity, ev_dead_time and
+-- ev_reason tell when and why. View pgq.dead_letter shows these.
 create table pgq.retry_queue (
     ev_retry_after timestamptz not null,
     ev_queue       int4        not null,
@@ -100,6 +124,8 @@ create table pgq.retry_queue (
     ev_extra2      text,
     ev_extra3      text,
     ev_extra4      text,
+    ev_dead_time   timestamptz,
+    ev_reason      text,
     constraint rq_pkey primary key (ev_owner, ev_id),
     constraint rq_queue_id_fkey foreign key (ev_queue) references pgq.queue (queue_id)
 );

@@ -1,4 +1,4 @@
-create function pgq._batch_sql(i_batch_id bigint, i_where text) returns text
+create or replace function pgq._batch_sql(i_batch_id bigint, i_where text) returns text
 language plpgsql stable parallel safe
 as $$
 -- Builds the query that reads a batch, ordered by ev_id.
@@ -72,7 +72,7 @@ begin
 end;
 $$;
 
-create function pgq.batch_event_sql(x_batch_id bigint) returns text
+create or replace function pgq.batch_event_sql(x_batch_id bigint) returns text
 language plpgsql stable parallel safe
 as $$
 -- Shows the query that reads a batch.

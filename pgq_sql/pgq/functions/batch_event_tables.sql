@@ -1,4 +1,4 @@
-create function pgq.batch_event_tables(x_batch_id bigint) returns setof text
+create or replace function pgq.batch_event_tables(x_batch_id bigint) returns setof text
 language plpgsql stable parallel safe
 as $$
 -- Names the event tables that may hold events of a batch: the one written now,

@@ -1,4 +1,4 @@
-create function pgq.batch_retry(i_batch_id bigint, i_retry_seconds integer) returns integer
+create or replace function pgq.batch_retry(i_batch_id bigint, i_retry_seconds integer) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

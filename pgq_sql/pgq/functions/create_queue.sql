@@ -1,4 +1,4 @@
-create function pgq.create_queue(i_queue_name text) returns integer
+create or replace function pgq.create_queue(i_queue_name text) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

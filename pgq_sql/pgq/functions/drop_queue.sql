@@ -1,4 +1,4 @@
-create function pgq.drop_queue(x_queue_name text, x_force bool) returns integer
+create or replace function pgq.drop_queue(x_queue_name text, x_force bool) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
@@ -66,7 +66,7 @@ begin
 end;
 $$;
 
-create function pgq.drop_queue(x_queue_name text) returns integer
+create or replace function pgq.drop_queue(x_queue_name text) returns integer
 language plpgsql volatile strict parallel unsafe
 as $$
 -- Drops a queue that no consumer reads.

@@ -1,4 +1,4 @@
-create function pgq.event_retry(
+create or replace function pgq.event_retry(
     x_batch_id bigint,
     x_event_id bigint,
     x_retry_time timestamptz)
@@ -38,7 +38,7 @@ begin
 end;
 $$;
 
-create function pgq.event_retry(
+create or replace function pgq.event_retry(
     x_batch_id bigint,
     x_event_id bigint,
     x_retry_seconds integer)

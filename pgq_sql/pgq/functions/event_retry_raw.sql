@@ -1,4 +1,4 @@
-create function pgq.event_retry_raw(
+create or replace function pgq.event_retry_raw(
     x_queue text,
     x_consumer text,
     x_retry_after timestamptz,

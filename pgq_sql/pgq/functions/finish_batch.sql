@@ -1,4 +1,4 @@
-create function pgq.finish_batch(x_batch_id bigint) returns integer
+create or replace function pgq.finish_batch(x_batch_id bigint) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

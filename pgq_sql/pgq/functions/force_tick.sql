@@ -1,4 +1,4 @@
-create function pgq.force_tick(i_queue_name text) returns bigint
+create or replace function pgq.force_tick(i_queue_name text) returns bigint
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

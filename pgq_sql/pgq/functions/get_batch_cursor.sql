@@ -1,4 +1,4 @@
-create function pgq.get_batch_cursor(
+create or replace function pgq.get_batch_cursor(
     in i_batch_id bigint,
     in i_cursor_name text,
     in i_quick_limit int4,
@@ -38,7 +38,7 @@ begin
 end;
 $$;
 
-create function pgq.get_batch_cursor(
+create or replace function pgq.get_batch_cursor(
     in i_batch_id bigint,
     in i_cursor_name text,
     in i_quick_limit int4,

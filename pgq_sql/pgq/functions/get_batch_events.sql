@@ -1,4 +1,4 @@
-create function pgq.get_batch_events(
+create or replace function pgq.get_batch_events(
     in x_batch_id bigint,
     out ev_id bigint,
     out ev_time timestamptz,

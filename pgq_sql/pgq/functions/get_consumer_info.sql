@@ -1,4 +1,4 @@
-create function pgq.get_consumer_info(
+create or replace function pgq.get_consumer_info(
     in i_queue_name text,
     in i_consumer_name text,
     out queue_name text,
@@ -39,7 +39,7 @@ begin
 end;
 $$;
 
-create function pgq.get_consumer_info(
+create or replace function pgq.get_consumer_info(
     in i_queue_name text,
     out queue_name text,
     out consumer_name text,
@@ -57,7 +57,7 @@ as $$
     select * from pgq.get_consumer_info($1, null);
 $$;
 
-create function pgq.get_consumer_info(
+create or replace function pgq.get_consumer_info(
     out queue_name text,
     out consumer_name text,
     out lag interval,

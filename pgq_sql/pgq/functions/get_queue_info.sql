@@ -1,4 +1,4 @@
-create function pgq.get_queue_info(
+create or replace function pgq.get_queue_info(
     in i_queue_name text,
     out queue_name text,
     out queue_ntables integer,
@@ -53,7 +53,7 @@ begin
 end;
 $$;
 
-create function pgq.get_queue_info(
+create or replace function pgq.get_queue_info(
     out queue_name text,
     out queue_ntables integer,
     out queue_cur_table integer,

@@ -1,4 +1,4 @@
-create function pgq._grant_perms_from(
+create or replace function pgq._grant_perms_from(
     i_src_schema text,
     i_src_table text,
     i_dst_schema text,
@@ -32,7 +32,7 @@ begin
 end;
 $$;
 
-create function pgq.grant_perms(x_queue_name text) returns integer
+create or replace function pgq.grant_perms(x_queue_name text) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

@@ -1,7 +1,7 @@
 -- Writes an event as the queue's owner, with a new id and the time of now();
 -- see pgq_sql/pgq/lowlevel/insert_event.c. It looks nothing up by search_path,
 -- so it does without a SET clause, which would cost as much as the insert.
-create function pgq.insert_event(
+create or replace function pgq.insert_event(
     queue_name text,
     ev_type text,
     ev_data text,
@@ -14,7 +14,7 @@ language c volatile parallel unsafe security definer
 as '$libdir/pgq_lowlevel', 'pgq_insert_event';
 
 -- The short form. SQL, so that the planner replaces it by the long one.
-create function pgq.insert_event(
+create or replace function pgq.insert_event(
     queue_name text,
     ev_type text,
     ev_data text)

@@ -1,5 +1,5 @@
 -- Writes one event; see pgq_sql/pgq/lowlevel/insert_event.c.
-create function pgq.insert_event_raw(
+create or replace function pgq.insert_event_raw(
     queue_name text,
     ev_id bigint,
     ev_time timestamptz,

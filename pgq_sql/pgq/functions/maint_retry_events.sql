@@ -1,4 +1,4 @@
-create function pgq.maint_retry_events() returns integer
+create or replace function pgq.maint_retry_events() returns integer
 language plpgsql volatile parallel unsafe
 as $$
 -- Moves up to ten events whose time has come from the retry queue back into

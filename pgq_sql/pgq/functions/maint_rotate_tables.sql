@@ -1,8 +1,8 @@
-create function pgq._next_txid() returns bigint
+create or replace function pgq._next_txid() returns bigint
 language c volatile parallel safe
 as '$libdir/pgq_lowlevel', 'pgq_next_txid';
 
-create function pgq.maint_rotate_tables_step1(i_queue_name text) returns integer
+create or replace function pgq.maint_rotate_tables_step1(i_queue_name text) returns integer
 language plpgsql volatile parallel unsafe
 as $$
 -- Makes the next event table of a queue the current one, after emptying it.
@@ -96,7 +96,7 @@ begin
 end;
 $$;
 
-create function pgq.maint_rotate_tables_step2() returns integer
+create or replace function pgq.maint_rotate_tables_step2() returns integer
 language plpgsql volatile parallel unsafe
 as $$
 -- Finishes the rotations whose step1 everybody can see now: writers that get

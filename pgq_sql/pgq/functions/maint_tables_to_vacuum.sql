@@ -1,4 +1,4 @@
-create function pgq.maint_tables_to_vacuum() returns setof text
+create or replace function pgq.maint_tables_to_vacuum() returns setof text
 language plpgsql stable parallel safe
 as $$
 -- Names the small tables that change often and want a vacuum from us because

@@ -1,4 +1,4 @@
-create function pgq.find_tick_helper(
+create or replace function pgq.find_tick_helper(
     in i_queue_id int4,
     in i_prev_tick_id int8,
     in i_prev_tick_time timestamptz,
@@ -51,7 +51,7 @@ begin
 end;
 $$;
 
-create function pgq.next_batch_custom(
+create or replace function pgq.next_batch_custom(
     in i_queue_name text,
     in i_consumer_name text,
     in i_min_lag interval,
@@ -143,7 +143,7 @@ begin
 end;
 $$;
 
-create function pgq.next_batch_info(
+create or replace function pgq.next_batch_info(
     in i_queue_name text,
     in i_consumer_name text,
     out batch_id int8,
@@ -168,7 +168,7 @@ begin
 end;
 $$;
 
-create function pgq.next_batch(i_queue_name text, i_consumer_name text) returns int8
+create or replace function pgq.next_batch(i_queue_name text, i_consumer_name text) returns int8
 language plpgsql volatile parallel unsafe
 as $$
 -- Opens the next batch of a consumer.

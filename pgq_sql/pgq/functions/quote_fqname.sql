@@ -1,4 +1,4 @@
-create function pgq.quote_fqname(i_name text) returns text
+create or replace function pgq.quote_fqname(i_name text) returns text
 language plpgsql immutable strict parallel safe
 as $$
 -- Quotes a table name for use in SQL.

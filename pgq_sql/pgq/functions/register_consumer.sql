@@ -1,4 +1,4 @@
-create function pgq.register_consumer_at(
+create or replace function pgq.register_consumer_at(
     x_queue_name text,
     x_consumer_name text,
     x_tick_pos bigint)
@@ -88,7 +88,7 @@ begin
 end;
 $$;
 
-create function pgq.register_consumer(x_queue_name text, x_consumer_id text) returns integer
+create or replace function pgq.register_consumer(x_queue_name text, x_consumer_id text) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

@@ -1,4 +1,4 @@
-create function pgq.seq_getval(i_seq_name text) returns bigint
+create or replace function pgq.seq_getval(i_seq_name text) returns bigint
 language plpgsql volatile strict parallel safe
 as $$
 -- Reads a sequence without moving it.

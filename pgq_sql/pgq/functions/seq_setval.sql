@@ -1,4 +1,4 @@
-create function pgq.seq_setval(i_seq_name text, i_new_value bigint) returns bigint
+create or replace function pgq.seq_setval(i_seq_name text, i_new_value bigint) returns bigint
 language plpgsql volatile strict parallel unsafe
 as $$
 -- Moves a sequence forward, never back.

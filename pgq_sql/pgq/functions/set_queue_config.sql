@@ -1,4 +1,4 @@
-create function pgq.set_queue_config(
+create or replace function pgq.set_queue_config(
     x_queue_name text,
     x_param_name text,
     x_param_value text)
@@ -9,14 +9,17 @@ as $$
 -- Changes one setting of a queue.
 --
 -- Parameters: x_queue_name; x_param_name - column of pgq.queue without its
---     queue_ prefix, one of those named below; x_param_value - as text.
+--     queue_ prefix, one of those named below; x_param_value - as text;
+--     null sets per_tx_limit, extra_maint, retention and consumer_expiry to none.
 -- Returns: 1.
 -- Raises: 22004 null parameter; PGQ01 queue not found; 22023 no such setting;
 --     what the cast raises for a value of the wrong type.
 -- Tables written: pgq.queue
 declare
     v_allowed text[] := array['ticker_max_count', 'ticker_max_lag', 'ticker_idle_period', 'ticker_paused',
-                              'rotation_period', 'external_ticker'];
+                              'rotation_period', 'external_ticker', 'disable_insert', 'per_tx_limit',
+                              'extra_maint', 'notify', 'ticker_min_lag', 'retention', 'consumer_expiry'];
+    v_not_null boolean;
     v_type text;
 begin
     if x_queue_name is null or x_param_name is null then
@@ -28,10 +31,6 @@ begin
             using errcode = '22023',
                   hint = format('It can change: %s.', array_to_string(v_allowed, ', '));
     end if;
-    if x_param_value is null then
-        raise exception 'Invalid NULL value'
-            using errcode = '22004', detail = format('The value for %s is NULL.', x_param_name);
-    end if;
     perform 1 from pgq.queue q where q.queue_name = x_queue_name;
     if not found then
         raise exception 'No such event queue'
@@ -39,10 +38,15 @@ begin
                   hint = 'Create it with pgq.create_queue().';
     end if;
 
-    select format_type(a.atttypid, a.atttypmod) into strict v_type
+    select format_type(a.atttypid, a.atttypmod), a.attnotnull or x_param_name = 'rotation_period'
+    into strict v_type, v_not_null
     from pg_attribute a
     where a.attrelid = 'pgq.queue'::regclass
       and a.attname = 'queue_' || x_param_name;
+    if x_param_value is null and v_not_null then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = format('The value for %s is NULL.', x_param_name);
+    end if;
     execute format('update pgq.queue set %I = $1::%s where queue_name = $2', 'queue_' || x_param_name, v_type)
         using x_param_value, x_queue_name;
     return 1;

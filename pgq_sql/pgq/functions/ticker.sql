@@ -1,4 +1,4 @@
-create function pgq._lock_ticks(i_queue pgq.queue, i_wait boolean) returns boolean
+create or replace function pgq._lock_ticks(i_queue pgq.queue, i_wait boolean) returns boolean
 language plpgsql volatile parallel unsafe
 as $$
 -- Lets nobody else tick a queue until the transaction ends.
@@ -26,7 +26,7 @@ begin
 end;
 $$;
 
-create function pgq._tick(i_queue pgq.queue, i_wait boolean) returns bigint
+create or replace function pgq._tick(i_queue pgq.queue, i_wait boolean) returns bigint
 language plpgsql volatile parallel unsafe
 as $$
 -- Makes a tick if one is due.
@@ -130,7 +130,7 @@ begin
 end;
 $$;
 
-create function pgq.ticker(
+create or replace function pgq.ticker(
     i_queue_name text,
     i_tick_id bigint,
     i_orig_timestamp timestamptz,
@@ -171,7 +171,7 @@ begin
 end;
 $$;
 
-create function pgq.ticker(i_queue_name text) returns bigint
+create or replace function pgq.ticker(i_queue_name text) returns bigint
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
@@ -204,7 +204,7 @@ begin
 end;
 $$;
 
-create function pgq.ticker() returns bigint
+create or replace function pgq.ticker() returns bigint
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

@@ -1,4 +1,4 @@
-create function pgq.tune_storage(i_queue_name text) returns integer
+create or replace function pgq.tune_storage(i_queue_name text) returns integer
 language plpgsql volatile strict parallel unsafe
 as $$
 -- Sets the storage options of a queue's event tables: they are only filled and

@@ -1,4 +1,4 @@
-create function pgq.unregister_consumer(x_queue_name text, x_consumer_name text) returns integer
+create or replace function pgq.unregister_consumer(x_queue_name text, x_consumer_name text) returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$

@@ -1,30 +1,45 @@
-create function pgq.upgrade_schema() returns integer
+create or replace function pgq.upgrade_schema() returns integer
 language plpgsql volatile parallel unsafe
 as $$
--- Adds what an older schema lacks: columns of the queue, and the roles
+-- Adds what an older schema lacks: columns of its tables, and the roles
 -- pgq_reader, pgq_writer and pgq_admin (member of both).
 --
 -- Returns: number of things added, 0 when nothing was missing.
--- Locks taken: pgq.queue in access exclusive mode if a column is missing.
+-- Locks taken: a table in access exclusive mode if it lacks a column.
 declare
     v_added integer := 0;
     v_role  text;
+    v_table text;
     v_col   text;
     v_type  text;
 begin
-    for v_col, v_type in
-        values ('queue_extra_maint', 'text[]'),
-               ('queue_per_tx_limit', 'integer'),
-               ('queue_disable_insert', 'boolean not null default false'),
-               ('queue_ticker_paused', 'boolean not null default false')
+    for v_table, v_col, v_type in
+        values ('pgq.queue', 'queue_extra_maint', 'text[]'),
+               ('pgq.queue', 'queue_per_tx_limit', 'integer'),
+               ('pgq.queue', 'queue_disable_insert', 'boolean not null default false'),
+               ('pgq.queue', 'queue_ticker_paused', 'boolean not null default false'),
+               ('pgq.queue', 'queue_notify', 'boolean not null default false'),
+               ('pgq.queue', 'queue_ticker_min_lag', 'interval not null default ''25 milliseconds'''),
+               ('pgq.queue', 'queue_retention', 'interval'),
+               ('pgq.queue', 'queue_consumer_expiry', 'interval'),
+               ('pgq.subscription', 'sub_paused', 'boolean not null default false'),
+               ('pgq.subscription', 'sub_max_retries', 'integer'),
+               ('pgq.subscription', 'sub_retry_delay', 'interval'),
+               ('pgq.subscription', 'sub_retry_max_delay', 'interval not null default ''1 hour'''),
+               ('pgq.subscription', 'sub_slot', 'integer'),
+               ('pgq.subscription', 'sub_slots', 'integer'),
+               ('pgq.subscription', 'sub_slot_key', 'text'),
+               ('pgq.subscription', 'sub_worker', 'text'),
+               ('pgq.retry_queue', 'ev_dead_time', 'timestamptz'),
+               ('pgq.retry_queue', 'ev_reason', 'text')
     loop
         perform 1
         from pg_catalog.pg_attribute a
-        where a.attrelid = 'pgq.queue'::regclass
+        where a.attrelid = v_table::regclass
           and a.attname = v_col
           and not a.attisdropped;
         if not found then
-            execute pg_catalog.format('alter table pgq.queue add column %I %s', v_col, v_type);
+            execute pg_catalog.format('alter table %s add column %I %s', v_table, v_col, v_type);
             v_added := v_added + 1;
         end if;
     end loop;

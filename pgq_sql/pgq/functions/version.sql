@@ -1,4 +1,4 @@
-create function pgq.version() returns text
+create or replace function pgq.version() returns text
 language sql stable parallel safe
 as $$
     -- Returns the version of the installed extension.

@@ -4,13 +4,13 @@
 --     for each row execute function pgq.logutriga('QUEUE' [, ARGUMENT ...]);
 -- The arguments and the formats are in the README beside this file.
 
-create function pgq.logutriga()
+create or replace function pgq.logutriga()
 returns trigger as '$libdir/pgq_triggers', 'pgq_logutriga' language c;
 
-create function pgq.jsontriga()
+create or replace function pgq.jsontriga()
 returns trigger as '$libdir/pgq_triggers', 'pgq_jsontriga' language c;
 
-create function pgq.sqltriga()
+create or replace function pgq.sqltriga()
 returns trigger as '$libdir/pgq_triggers', 'pgq_sqltriga' language c;
 
 revoke all on function pgq.logutriga(), pgq.jsontriga(), pgq.sqltriga() from public;

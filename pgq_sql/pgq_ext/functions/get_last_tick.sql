@@ -1,4 +1,4 @@
-create function pgq_ext.get_last_tick(a_consumer text, a_subconsumer text)
+create or replace function pgq_ext.get_last_tick(a_consumer text, a_subconsumer text)
 returns bigint as $$
 -- ----------------------------------------------------------------------
 -- Tells up to which tick everything is applied here.
@@ -16,7 +16,7 @@ returns bigint as $$
        and c.subconsumer_id = a_subconsumer;
 $$ language sql stable security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.get_last_tick(a_consumer text)
+create or replace function pgq_ext.get_last_tick(a_consumer text)
 returns bigint as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

@@ -1,4 +1,4 @@
-create function pgq_ext.is_batch_done(a_consumer text, a_subconsumer text, a_batch_id bigint)
+create or replace function pgq_ext.is_batch_done(a_consumer text, a_subconsumer text, a_batch_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- Tells whether the batch is already applied here.
@@ -20,7 +20,7 @@ returns boolean as $$
            and c.last_batch_id = a_batch_id);
 $$ language sql stable security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.is_batch_done(a_consumer text, a_batch_id bigint)
+create or replace function pgq_ext.is_batch_done(a_consumer text, a_batch_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

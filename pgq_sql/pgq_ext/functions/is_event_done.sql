@@ -1,4 +1,4 @@
-create function pgq_ext.is_event_done(a_consumer text, a_subconsumer text, a_batch_id bigint, a_event_id bigint)
+create or replace function pgq_ext.is_event_done(a_consumer text, a_subconsumer text, a_batch_id bigint, a_event_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- Tells whether one event of the batch is already applied here.
@@ -22,7 +22,7 @@ returns boolean as $$
            and e.event_id = a_event_id);
 $$ language sql stable security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.is_event_done(a_consumer text, a_batch_id bigint, a_event_id bigint)
+create or replace function pgq_ext.is_event_done(a_consumer text, a_batch_id bigint, a_event_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

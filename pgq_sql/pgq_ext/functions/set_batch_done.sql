@@ -1,4 +1,4 @@
-create function pgq_ext.set_batch_done(a_consumer text, a_subconsumer text, a_batch_id bigint)
+create or replace function pgq_ext.set_batch_done(a_consumer text, a_subconsumer text, a_batch_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- Records, in the transaction that applies it, that the batch is applied here.
@@ -37,7 +37,7 @@ begin
 end;
 $$ language plpgsql security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.set_batch_done(a_consumer text, a_batch_id bigint)
+create or replace function pgq_ext.set_batch_done(a_consumer text, a_batch_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

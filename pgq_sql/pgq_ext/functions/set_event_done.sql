@@ -1,4 +1,4 @@
-create function pgq_ext.set_event_done(a_consumer text, a_subconsumer text, a_batch_id bigint, a_event_id bigint)
+create or replace function pgq_ext.set_event_done(a_consumer text, a_subconsumer text, a_batch_id bigint, a_event_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- Records, in the transaction that applies it, that one event is applied here.
@@ -58,7 +58,7 @@ begin
 end;
 $$ language plpgsql security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.set_event_done(a_consumer text, a_batch_id bigint, a_event_id bigint)
+create or replace function pgq_ext.set_event_done(a_consumer text, a_batch_id bigint, a_event_id bigint)
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

@@ -1,4 +1,4 @@
-create function pgq_ext.set_last_tick(a_consumer text, a_subconsumer text, a_tick_id bigint)
+create or replace function pgq_ext.set_last_tick(a_consumer text, a_subconsumer text, a_tick_id bigint)
 returns integer as $$
 -- ----------------------------------------------------------------------
 -- Records, in the transaction that applies the batch, its closing tick.
@@ -39,7 +39,7 @@ begin
 end;
 $$ language plpgsql security definer set search_path = pg_catalog, pg_temp;
 
-create function pgq_ext.set_last_tick(a_consumer text, a_tick_id bigint)
+create or replace function pgq_ext.set_last_tick(a_consumer text, a_tick_id bigint)
 returns integer as $$
 -- ----------------------------------------------------------------------
 -- The same for a consumer that works alone.

@@ -1,4 +1,4 @@
-create function pgq_ext.upgrade_schema()
+create or replace function pgq_ext.upgrade_schema()
 returns integer as $$
 -- ----------------------------------------------------------------------
 -- Makes what the schema needs outside of itself, where it is missing: the role

@@ -1,4 +1,4 @@
-create function pgq_ext.version()
+create or replace function pgq_ext.version()
 returns text as $$
 -- ----------------------------------------------------------------------
 -- Returns:
