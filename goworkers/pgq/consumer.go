@@ -91,6 +91,8 @@ type Batch struct {
 	Tick         int64 // ... up to this one
 	TickTime     time.Time
 	Seq          int64
+
+	Slot int // of a consumer that is split; see NextSlotBatch
 }
 
 // Wish says how a batch should be; the zero value takes the very next one.
@@ -160,8 +162,7 @@ const eventRetrySQL = `select pgq.event_retry($1, $2, $3::integer) = 1`
 // should be the one that finishes the batch. It says false when the event was
 // waiting for its retry already.
 func EventRetry(ctx context.Context, db DB, batch, event int64, after time.Duration) (added bool, err error) {
-	seconds := int64((after + time.Second - 1) / time.Second)
-	err = db.QueryRow(ctx, eventRetrySQL, batch, event, seconds).Scan(&added)
+	err = db.QueryRow(ctx, eventRetrySQL, batch, event, wholeSeconds(after)).Scan(&added)
 	return added, wrap(err, "retry event %d of batch %d", event, batch)
 }
 
@@ -169,8 +170,7 @@ const batchRetrySQL = `select pgq.batch_retry($1, $2)`
 
 // BatchRetry is EventRetry for all events of a batch; it returns how many it added.
 func BatchRetry(ctx context.Context, db DB, batch int64, after time.Duration) (added int, err error) {
-	seconds := int64((after + time.Second - 1) / time.Second)
-	err = db.QueryRow(ctx, batchRetrySQL, batch, seconds).Scan(&added)
+	err = db.QueryRow(ctx, batchRetrySQL, batch, wholeSeconds(after)).Scan(&added)
 	return added, wrap(err, "retry batch %d", batch)
 }
 

@@ -14,7 +14,11 @@ const (
 	codeQueueNotFound     = "PGQ01"
 	codeNotSubscribed     = "PGQ02"
 	codeBatchNotFound     = "PGQ03"
+	codeEventNotFound     = "PGQ04"
 	codeTickNotFound      = "PGQ05"
+	codeForbidden         = "PGQ06"
+	codeConsumersAttached = "PGQ08"
+	codeQueueBroken       = "PGQ09"
 	codeInvalidSchemaName = "3F000"
 	codeUndefinedFunction = "42883"
 	codeUndefinedTable    = "42P01"
@@ -34,6 +38,21 @@ func IsBatchNotFound(err error) bool { return hasCode(err, codeBatchNotFound) }
 // IsTickNotFound tells whether the tick that a consumer is at, or should be moved
 // to, does not exist: it never did, or the queue was rotated past it.
 func IsTickNotFound(err error) bool { return hasCode(err, codeTickNotFound) }
+
+// IsEventNotFound tells whether the event named in a call is not in its batch, or not
+// among the dead ones.
+func IsEventNotFound(err error) bool { return hasCode(err, codeEventNotFound) }
+
+// IsForbidden tells whether the queue's parameters forbid the call: inserts are
+// disabled, the ticker is paused or external.
+func IsForbidden(err error) bool { return hasCode(err, codeForbidden) }
+
+// HasConsumers tells whether a queue could not be dropped for the consumers on it.
+func HasConsumers(err error) bool { return hasCode(err, codeConsumersAttached) }
+
+// IsQueueBroken tells whether the queue's state makes no sense on this server, as
+// after a restore into another one; RebaseQueue may mend it.
+func IsQueueBroken(err error) bool { return hasCode(err, codeQueueBroken) }
 
 // IsNotInstalled tells whether the database lacks the extension, or has one that
 // lacks the function.

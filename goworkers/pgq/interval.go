@@ -5,6 +5,7 @@ package pgq
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -47,4 +48,17 @@ func duration(v pgtype.Interval) time.Duration {
 // asInterval makes an interval argument; a zero duration is NULL.
 func asInterval(d time.Duration) pgtype.Interval {
 	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: d != 0}
+}
+
+// seconds writes a duration as the server reads an interval.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
+}
+
+// quoted names a value that may be NULL.
+func quoted(value *string) string {
+	if value == nil {
+		return "NULL"
+	}
+	return strconv.Quote(*value)
 }

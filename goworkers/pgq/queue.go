@@ -28,11 +28,16 @@ func DropQueue(ctx context.Context, db DB, queue string, force bool) error {
 
 const setQueueConfigSQL = `select pgq.set_queue_config($1, $2, $3)`
 
-// SetQueueConfig sets one parameter of a queue: ticker_max_count, ticker_max_lag,
-// ticker_idle_period, ticker_paused, rotation_period or external_ticker.
+// SetQueueConfig sets one parameter of a queue; QueueParams tells them all.
 func SetQueueConfig(ctx context.Context, db DB, queue, param, value string) error {
 	_, err := db.Exec(ctx, setQueueConfigSQL, queue, param, value)
 	return wrap(err, "set %s of queue %q to %q", param, queue, value)
+}
+
+// UnsetQueueConfig sets a parameter of a queue to NULL: no limit, not kept longer.
+func UnsetQueueConfig(ctx context.Context, db DB, queue, param string) error {
+	_, err := db.Exec(ctx, setQueueConfigSQL, queue, param, nil)
+	return wrap(err, "unset %s of queue %q", param, queue)
 }
 
 // Queue is what QueueInfo tells of a queue. Pointers are nil where the server
