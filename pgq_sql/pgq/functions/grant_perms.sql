@@ -1,8 +1,8 @@
 create or replace function pgq._grant_perms_from(
-    i_src_schema text,
-    i_src_table text,
-    i_dst_schema text,
-    i_dst_table text)
+    src_schema text,
+    src_table text,
+    dst_schema text,
+    dst_table text)
 returns integer
 language plpgsql volatile strict parallel unsafe
 as $$
@@ -12,7 +12,7 @@ as $$
 -- Parameters: schema and name of the source and of the destination.
 -- Returns: 1; null if a parameter is null.
 declare
-    v_dst text := pg_catalog.format('%I.%I', i_dst_schema, i_dst_table);
+    v_dst text := pg_catalog.format('%I.%I', dst_schema, dst_table);
     v_grant record;
 begin
     for v_grant in
@@ -21,9 +21,9 @@ begin
                a.privilege_type,
                a.is_grantable or a.grantee = c.relowner as grantable
         from pg_catalog.pg_class c,
-             pg_catalog.aclexplode(c.relacl) a
-        where c.oid = pg_catalog.format('%I.%I', i_src_schema, i_src_table)::regclass
-        order by 1, 2
+             pg_catalog.aclexplode(c.relacl) with ordinality a
+        where c.oid = pg_catalog.format('%I.%I', src_schema, src_table)::regclass
+        order by a.ordinality
     loop
         execute pg_catalog.format('grant %s on %s to %s%s', v_grant.privilege_type, v_dst, v_grant.grantee,
                                   case when v_grant.grantable then ' with grant option' else '' end);

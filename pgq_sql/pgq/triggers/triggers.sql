@@ -12,6 +12,3 @@ returns trigger as '$libdir/pgq_triggers', 'pgq_jsontriga' language c;
 
 create or replace function pgq.sqltriga()
 returns trigger as '$libdir/pgq_triggers', 'pgq_sqltriga' language c;
-
-revoke all on function pgq.logutriga(), pgq.jsontriga(), pgq.sqltriga() from public;
-grant execute on function pgq.logutriga(), pgq.jsontriga(), pgq.sqltriga() to pgq_writer;

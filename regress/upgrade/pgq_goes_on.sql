@@ -1,0 +1,31 @@
+-- What happens to the queues of pgq_user.sql afterwards.
+set client_min_messages = warning;
+select 'batch', pgq.next_batch('live', 'reader');
+insert into account values (3, 'three', null);
+update account set note = 'more' where id = 2;
+set role pgq_upgrade_app;
+select 'app', pgq.insert_event('live', 'note', 'third') > 0;
+reset role;
+select 'table', pgq.current_event_table('live');
+select 'retried', pgq.maint_retry_events();
+select 'tick', pgq.ticker('live');
+select 'reader', drain('reader');
+select 'again', drain('again');
+select 'slow', drain('slow');
+-- all three tables in turn
+select 'rotated', pgq.maint_rotate_tables_step1('live');
+select pgq.maint_rotate_tables_step2();
+select 'table', pgq.current_event_table('live');
+select 'fourth', pgq.insert_event('live', 'note', 'fourth') > 0, pgq.ticker('live');
+select 'reader', drain('reader');
+select 'again', drain('again');
+select 'slow', drain('slow');
+select pgq.force_tick('live') > 0, pgq.ticker('live');
+select 'drained', drain('reader'), drain('again'), drain('slow');
+select 'rotated', pgq.maint_rotate_tables_step1('live');
+select pgq.maint_rotate_tables_step2();
+select 'table', pgq.current_event_table('live');
+select 'events', count(*) from pgq.event_template;
+select 'copied', pgq.ticker('copied', 18, '2026-01-02', 1001), pgq.next_batch('copied', 'reader') > 0;
+select 'to run', * from pgq.maint_operations() where func_arg is distinct from 'copied';
+select queue_name, consumer_name, last_tick from pgq.get_consumer_info();
