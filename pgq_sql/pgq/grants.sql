@@ -40,8 +40,8 @@ begin
 end;
 $$;
 
--- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname and
--- version keep the default.
+-- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname,
+-- tick_channel and version keep the default.
 
 -- The others belong to one role each.
 do $$
@@ -57,8 +57,8 @@ begin
                 get_batch_events, get_batch_info, get_batch_cursor,
                 event_retry, batch_retry, force_tick, finish_batch}'::text[]),
             ('pgq_writer', '{insert_event, current_event_table, logutriga, jsontriga, sqltriga}'),
-            ('pgq_admin', '{_next_txid, _lock_ticks, _tick, _grant_perms_from, ticker, maint_operations,
-                maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
+            ('pgq_admin', '{_next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
+                maint_operations, maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
                 create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw}')
         ) g (role, funcs)

@@ -26,27 +26,53 @@ begin
 end;
 $$;
 
-create or replace function pgq._tick(i_queue pgq.queue, i_wait boolean) returns bigint
+create or replace function pgq._notify_tick(i_queue pgq.queue, i_tick_id bigint) returns void
+language plpgsql volatile parallel unsafe
+as $$
+-- Wakes the consumers of a queue when the transaction that ticks commits, if
+-- the queue has queue_notify set.
+--
+-- Parameters: i_queue - the queue's row; i_tick_id - what they are told.
+begin
+    if i_queue.queue_notify then
+        perform pg_catalog.pg_notify('pgq_tick_' || i_queue.queue_id, i_tick_id::text);
+    end if;
+end;
+$$;
+
+create or replace function pgq._tick(
+    in i_queue pgq.queue,
+    in i_wait boolean,
+    in i_woken boolean,
+    out tick_id bigint,
+    out again interval)
+returns record
 language plpgsql volatile parallel unsafe
 as $$
 -- Makes a tick if one is due.
 --
 -- Parameters: i_queue - the queue's row; i_wait - if another session is ticking
---     this queue: wait for it (true), or leave it to that one (false).
--- Returns: tick id, null when none was made.
+--     this queue: wait for it (true), or leave it to that one (false); i_woken -
+--     a writer has sent word: a tick is due as soon as it can show something.
+-- Returns: tick id, null when none was made; if woken: when to look again, null
+--     for not before the next word.
 -- Raises: PGQ09 transaction ids run backwards; 40001.
 -- Tables written: pgq.tick
--- Calls: _lock_ticks
+-- Calls: _lock_ticks, _notify_tick
 -- Locks taken: that of _lock_ticks, only when a tick is due. It makes snapshots
 --     grow with tick ids.
 declare
+    -- Writers send word at most once in 20 ms; what follows unannounced is
+    -- found by looking on for a while.
+    v_watch constant interval := '100 milliseconds';
     v_last  pgq.tick;
     v_prev  timestamptz;
+    v_now   txid_snapshot;
     v_seq   bigint;
     v_new   bigint;
+    v_seen  boolean;
     v_lag   interval;
     v_xmax  bigint;
-    v_tick  bigint;
 begin
     -- First without the lock, so that a queue with nothing to do costs no
     -- write; then again under it, since somebody else may have ticked.
@@ -58,9 +84,10 @@ begin
         order by t.tick_id desc
         limit 1;
         if found then
+            v_now := pg_catalog.txid_current_snapshot();
             v_new := v_seq - v_last.tick_event_seq;
             v_lag := pg_catalog.clock_timestamp() - v_last.tick_time;
-            v_xmax := pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot());
+            v_xmax := pg_catalog.txid_snapshot_xmax(v_now);
 
             if pg_catalog.txid_snapshot_xmin(v_last.tick_snapshot) > v_xmax then
                 raise exception 'Invalid PgQ state: old xmin=%, old xmax=%, cur txid=%',
@@ -81,10 +108,36 @@ begin
             end if;
 
             -- A last tick in the future means that the clock was set back.
-            if v_lag >= interval '0' then
+            if i_woken then
+                -- What the last tick does not show has moved the sequence since,
+                -- or was counted before it was committed. Its transaction is
+                -- then one that this tick lists as running, or a later one; its
+                -- bare end proves nothing, for all databases end transactions.
+                if v_new <= 0 then
+                    execute pg_catalog.format(
+                        'select (select max(ev_txid) from %1$s where ev_txid >= $1) is not null'
+                        ' or exists (select 1 from %1$s where ev_txid = any ($2))',
+                        pgq.quote_fqname(i_queue.queue_data_pfx))
+                        into v_seen
+                        using pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot),
+                              array(select x.txid
+                                    from pg_catalog.txid_snapshot_xip(v_last.tick_snapshot) x (txid)
+                                    where pg_catalog.txid_visible_in_snapshot(x.txid, v_now));
+                    if not v_seen then
+                        if v_lag >= interval '0' and v_lag < v_watch then
+                            again := v_watch / 2;
+                        end if;
+                        return;
+                    end if;
+                end if;
+                if v_lag >= interval '0' and v_lag < i_queue.queue_ticker_min_lag then
+                    again := i_queue.queue_ticker_min_lag - v_lag;
+                    return;
+                end if;
+            elsif v_lag >= interval '0' then
                 if v_new > 0 then
                     if v_new < i_queue.queue_ticker_max_count and v_lag < i_queue.queue_ticker_max_lag then
-                        return null;
+                        return;
                     end if;
                 else
                     -- Nothing new was counted, but what was counted may have
@@ -98,14 +151,17 @@ begin
                     if found and (v_lag < i_queue.queue_ticker_max_lag / 2
                                   or (v_lag < (v_last.tick_time - v_prev) * 2
                                       and v_lag < i_queue.queue_ticker_idle_period)) then
-                        return null;
+                        return;
                     end if;
                 end if;
             end if;
         end if;
 
         if v_pass = 1 and not pgq._lock_ticks(i_queue, i_wait) then
-            return null;
+            if i_woken then
+                again := v_watch / 4;
+            end if;
+            return;
         end if;
     end loop;
 
@@ -122,11 +178,36 @@ begin
     -- v_seq was read before this statement's snapshot: an event that is in the
     -- snapshot and not in the count makes the next tick come sooner, the other
     -- way round it would come late.
-    insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
+    insert into pgq.tick as t (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
     values (i_queue.queue_id, pg_catalog.nextval(pgq.quote_fqname(i_queue.queue_tick_seq)::regclass), default, default,
             v_seq)
-    returning tick_id into v_tick;
-    return v_tick;
+    returning t.tick_id into tick_id;
+    perform pgq._notify_tick(i_queue, tick_id);
+    if i_woken then
+        again := greatest(i_queue.queue_ticker_min_lag, v_watch / 4);
+    end if;
+end;
+$$;
+
+create or replace function pgq.tick_channel(i_queue_name text) returns text
+language plpgsql stable parallel safe
+as $$
+-- Names the channel that consumers of a queue LISTEN to: each tick sends its id.
+--
+-- Returns: name of the channel, null while the queue has queue_notify off.
+-- Raises: PGQ01 queue not found.
+declare
+    v_channel text;
+begin
+    select case when q.queue_notify then 'pgq_tick_' || q.queue_id end into v_channel
+    from pgq.queue q
+    where q.queue_name = i_queue_name;
+    if not found then
+        raise exception 'Event queue not found'
+            using errcode = 'PGQ01', detail = pg_catalog.format('There is no queue "%s".', i_queue_name),
+                  hint = 'Create it with pgq.create_queue().';
+    end if;
+    return v_channel;
 end;
 $$;
 
@@ -146,7 +227,7 @@ as $$
 --     original tick.
 -- Returns: i_tick_id.
 -- Raises: PGQ06 queue not found, or has not an external ticker, or is paused.
--- Calls: _lock_ticks, seq_setval
+-- Calls: _lock_ticks, seq_setval, _notify_tick
 -- Tables written: pgq.tick
 -- Locks taken: as _tick
 declare
@@ -167,6 +248,7 @@ begin
     values (v_queue.queue_id, i_tick_id, i_orig_timestamp, default, i_event_seq);
     perform pgq.seq_setval(v_queue.queue_tick_seq, i_tick_id);
     perform pgq.seq_setval(v_queue.queue_event_seq, i_event_seq);
+    perform pgq._notify_tick(v_queue, i_tick_id);
     return i_tick_id;
 end;
 $$;
@@ -200,7 +282,7 @@ begin
             using errcode = 'PGQ06', detail = format('Queue "%s" is paused.', i_queue_name),
                   hint = 'Set ticker_paused to false with pgq.set_queue_config().';
     end if;
-    return pgq._tick(v_queue, true);
+    return (pgq._tick(v_queue, true, false)).tick_id;
 end;
 $$;
 
@@ -226,7 +308,7 @@ begin
         order by q.queue_name
     loop
         begin
-            if pgq._tick(v_queue, false) is not null then
+            if (pgq._tick(v_queue, false, false)).tick_id is not null then
                 v_count := v_count + 1;
             end if;
         exception
@@ -235,5 +317,40 @@ begin
         end;
     end loop;
     return v_count;
+end;
+$$;
+
+create or replace function pgq.ticker_wake(
+    in i_queue_name text,
+    out tick_id bigint,
+    out again interval)
+returns record
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Ticks a queue after its writers have sent word on channel pgq_insert: at once
+-- if an event may have become visible since its last tick, but not sooner than
+-- queue_ticker_min_lag after that. The ticker calls it with the payload, and
+-- again when told to.
+--
+-- Parameters: i_queue_name
+-- Returns: tick_id - the tick made, null if none was; again - call again after so
+--     long, null: nothing is left, wait for the next word. Both null for a queue
+--     that does not exist (anybody may send a word), has queue_notify off, is
+--     paused or has an external ticker.
+-- Raises: what _tick raises.
+-- Calls: _tick
+declare
+    v_queue pgq.queue;
+begin
+    select q.* into v_queue
+    from pgq.queue q
+    where q.queue_name = i_queue_name
+      and q.queue_notify
+      and not q.queue_external_ticker
+      and not q.queue_ticker_paused;
+    if found then
+        select t.tick_id, t.again into tick_id, again from pgq._tick(v_queue, false, true) t;
+    end if;
 end;
 $$;
