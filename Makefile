@@ -16,7 +16,7 @@ LINKS := pgqadm pgqd pooler queue_mover
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz valgrind \
-	stress bench lint fmt fresh dist clean
+	stress soak bench lint fmt fresh dist clean
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -65,6 +65,10 @@ valgrind: ## run the plproxy suite on a server under valgrind
 stress: ## call plproxy functions while everything around them fails (STRESS_TIME=60)
 	@scripts/deps check
 	@scripts/stress plproxy --seconds $(or $(STRESS_TIME),60)
+
+soak: ## an hour of random histories of queues: no event lost, none twice (SOAK_TIME=3600)
+	@scripts/deps check
+	@scripts/stress pgq --seconds $(or $(SOAK_TIME),3600)
 
 bench: ## measure ours beside the old tools (DRIVER=pgq or plproxy, QUICK=1)
 	@scripts/deps bench
