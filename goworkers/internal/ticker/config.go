@@ -22,14 +22,14 @@ type Config struct {
 	DB batch.ConnString `ini:"db" required:"true" help:"connection string of the queue database (example: dbname=mydb host=127.0.0.1)"`
 	// Period is the time between two looks for queues that want a tick.
 	// Default: 0.5 s.
-	Period time.Duration `ini:"loop_delay" default:"0.5" help:"seconds between looks at the queues; 0.1 for low latency"`
+	Period time.Duration `ini:"loop_delay" default:"0.5" help:"seconds between looks at the queues; at least 2 while all queues have notify set: their writers wake the ticker"`
 	// MaintPeriod is the time between two rounds of maintenance. Default: 5 min.
 	MaintPeriod time.Duration `ini:"maint_delay" default:"300" help:"seconds between rounds of maintenance (rotation, vacuum)"`
 	// MaintMinutes is the old way to say MaintPeriod. Default: not used.
 	MaintMinutes float64 `ini:"maint_delay_min" min:"0" help:"minutes between rounds of maintenance, the old form of maint_delay"`
 	// RetryPeriod is the time between two looks for events to be retried.
 	// Default: 30 s.
-	RetryPeriod time.Duration `ini:"retry_delay" default:"30" help:"seconds between looks for events whose retry time has come"`
+	RetryPeriod time.Duration `ini:"retry_delay" default:"30" help:"seconds between looks for events whose retry time has come; more than 1 counts as 1"`
 	// CheckPeriod is the time after which a database that cannot be ticked is
 	// looked at again. Default: 60 s.
 	CheckPeriod time.Duration `ini:"check_period" default:"60" help:"seconds after which a database without pgq is looked at again"`
@@ -55,12 +55,12 @@ type DaemonConfig struct {
 	CheckPeriod time.Duration `ini:"check_period" default:"60" help:"seconds between looks for new databases and for pgq in them"`
 	// RetryPeriod is the time between two looks for events to be retried.
 	// Default: 30 s.
-	RetryPeriod time.Duration `ini:"retry_period" default:"30" help:"seconds between looks for events whose retry time has come"`
+	RetryPeriod time.Duration `ini:"retry_period" default:"30" help:"seconds between looks for events whose retry time has come; more than 1 counts as 1"`
 	// MaintPeriod is the time between two rounds of maintenance. Default: 2 min.
 	MaintPeriod time.Duration `ini:"maint_period" default:"120" help:"seconds between rounds of maintenance (rotation, vacuum)"`
 	// Period is the time between two looks for queues that want a tick.
 	// Default: 1 s.
-	Period time.Duration `ini:"ticker_period" default:"1" help:"seconds between looks at the queues; 0.1 for low latency"`
+	Period time.Duration `ini:"ticker_period" default:"1" help:"seconds between looks at the queues; at least 2 while all queues have notify set: their writers wake the ticker"`
 	// ConnectionLifetime is the age at which the ticking connection is
 	// replaced. Default: 1 h.
 	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"3600" min:"0" help:"seconds after which a database connection is replaced"`
@@ -89,9 +89,19 @@ type Settings struct {
 	hint     string                                 // what to do about a database without pgq
 
 	period, maintPeriod, retryPeriod, checkPeriod time.Duration
-	lifetime, longestPause, statsPeriod           time.Duration
-	application                                   string
+	// Looks at a database whose queues all send word are so rare, unless period is
+	// longer; events to be retried are looked for each peekPeriod; a
+	// spare looks whether it is needed each sparePeriod.
+	restPeriod, peekPeriod, sparePeriod time.Duration
+	lifetime, longestPause, statsPeriod time.Duration
+	application                         string
 }
+
+const (
+	restPeriod  = 2 * time.Second
+	peekPeriod  = time.Second
+	sparePeriod = time.Second
+)
 
 // Settings of [pgqadm].
 func (c *Config) Settings() Settings {
@@ -101,6 +111,9 @@ func (c *Config) Settings() Settings {
 		period:       c.Period,
 		maintPeriod:  c.MaintPeriod,
 		retryPeriod:  c.RetryPeriod,
+		restPeriod:   restPeriod,
+		peekPeriod:   peekPeriod,
+		sparePeriod:  sparePeriod,
 		checkPeriod:  c.CheckPeriod,
 		lifetime:     c.ConnectionLifetime,
 		longestPause: c.ExceptionSleep,
@@ -127,6 +140,9 @@ func (c *DaemonConfig) Settings() Settings {
 		period:       c.Period,
 		maintPeriod:  c.MaintPeriod,
 		retryPeriod:  c.RetryPeriod,
+		restPeriod:   restPeriod,
+		peekPeriod:   peekPeriod,
+		sparePeriod:  sparePeriod,
 		checkPeriod:  c.CheckPeriod,
 		lifetime:     c.ConnectionLifetime,
 		longestPause: c.ExceptionSleep,

@@ -1,18 +1,16 @@
 package ticker
 
-// One database: three loops, and what is told about it.
+// One database: three loops, and what is told about its state.
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/sirupsen/logrus"
 
 	"goworkers/batch"
@@ -25,27 +23,31 @@ type database struct {
 	service.Group
 	target
 	*Ticker
-	log  logrus.FieldLogger
-	once sync.Once // for the series in metrics
+	log    logrus.FieldLogger
+	once   sync.Once   // for the series in metrics
+	faults faults      // of queues, and the server's other warnings
+	alert  alert       // what writers have sent word of; of the tick loop alone
+	active atomic.Bool // we tick; false for a spare, and until it is known
+	report report      // what /metrics asks the database for
 
 	// What was told last, so that the three loops tell it once.
-	mu       sync.Mutex
-	outage   batch.Trouble
-	state    string
-	warnings map[string]bool
+	mu     sync.Mutex
+	outage batch.Trouble
+	state  string
+	role   string
 }
 
 func (t *Ticker) newDatabase(target target) *database {
 	d := &database{
-		target:   target,
-		Ticker:   t,
-		log:      t.log.WithField("database", target.name),
-		warnings: map[string]bool{},
+		target: target,
+		Ticker: t,
+		log:    t.log.WithField("database", target.name),
 	}
+	d.faults.log = d.log
 	for _, l := range []*loop{
-		{name: tickLoop, period: t.settings.period, keep: true, work: d.tick},
-		{name: "maint", period: t.settings.maintPeriod, work: d.maintain},
-		{name: "retry", period: t.settings.retryPeriod, work: d.retry},
+		{name: tickLoop, period: t.settings.period, keep: true, work: d.tick, tweak: d.hearTicker},
+		{name: "maint", period: t.settings.maintPeriod, work: d.maintain, tweak: d.faults.hear},
+		{name: "retry", period: min(t.settings.peekPeriod, t.settings.retryPeriod), keep: true, work: d.retry, tweak: d.faults.hear},
 	} {
 		l.database = d
 		d.Group = append(d.Group, service.NewLoop(l.run))
@@ -55,7 +57,7 @@ func (t *Ticker) newDatabase(target target) *database {
 
 // Start and Stop are those of the loops, not of the Ticker.
 func (d *database) Start(ctx context.Context) error {
-	d.metrics.hold(d.target.name)
+	d.metrics.hold(d)
 	if !d.target.discovered {
 		d.metrics.up.WithLabelValues(d.target.name) // 0 until it is known better
 	}
@@ -65,7 +67,10 @@ func (d *database) Start(ctx context.Context) error {
 // Stop ends the loops.
 func (d *database) Stop() {
 	d.Group.Stop()
-	d.once.Do(func() { d.metrics.release(d.target.name) })
+	d.once.Do(func() {
+		d.metrics.release(d)
+		d.report.close()
+	})
 }
 
 // tickLoop is the loop that says whether a database is up.
@@ -77,10 +82,12 @@ type loop struct {
 	name   string
 	period time.Duration
 	keep   bool // the connection, from round to round
+	tweak  func(*pgx.ConnConfig)
 	work   func(ctx context.Context, conn *pgx.Conn, stop <-chan struct{}) error
 
 	conn    *pgx.Conn
 	opened  time.Time
+	claimed bool // the tick loop's connection has become the one that ticks
 	trouble batch.Trouble
 }
 
@@ -89,27 +96,39 @@ func (l *loop) run(ctx context.Context, stop <-chan struct{}) {
 	for {
 		began := time.Now()
 		pause, err := l.round(ctx, stop)
+		goOn := true
+		if err == nil {
+			goOn, err = l.pause(ctx, stop, max(0, pause-time.Since(began)))
+		}
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil || !goOn:
 			return
 		case err != nil:
-			pause = l.failed(err)
-		default:
-			pause = max(0, pause-time.Since(began))
-		}
-		if !service.Sleep(ctx, stop, pause) {
-			return
+			if !service.Sleep(ctx, stop, l.failed(err)) {
+				return
+			}
 		}
 	}
 }
 
+// pause waits until the next round. An error is one of the connection.
+func (l *loop) pause(ctx context.Context, stop <-chan struct{}, d time.Duration) (goOn bool, err error) {
+	if l.claimed && l.conn != nil {
+		return l.await(ctx, stop, l.conn, d)
+	}
+	return service.Sleep(ctx, stop, d), nil
+}
+
 // round works once and says when to come again.
 func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, error) {
+	if l.name != tickLoop && !l.active.Load() {
+		return min(l.period, l.settings.sparePeriod), nil
+	}
 	if l.conn != nil && l.settings.lifetime > 0 && time.Since(l.opened) >= l.settings.lifetime {
 		l.drop()
 	}
 	if l.conn == nil {
-		conn, err := batch.Connect(ctx, l.dsn, l.settings.application, l.takeNotices)
+		conn, err := batch.Connect(ctx, l.dsn, l.settings.application, l.tweak)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", l.target.key, err)
 		}
@@ -124,6 +143,18 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 			return l.settings.checkPeriod, nil
 		}
 	}
+	if l.name == tickLoop && !l.claimed {
+		won, pause, err := l.claim(ctx, l.conn)
+		if err != nil {
+			return 0, err
+		}
+		if !won {
+			l.found()
+			l.trouble.Over(l.log.WithField("loop", l.name))
+			return pause, nil
+		}
+		l.claimed = true
+	}
 	if err := l.work(ctx, l.conn, stop); err != nil {
 		return 0, err
 	}
@@ -134,6 +165,9 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 	l.trouble.Over(l.log.WithField("loop", l.name))
 	if !l.keep {
 		l.drop()
+	}
+	if l.name == tickLoop && l.alert.all {
+		return max(l.period, l.settings.restPeriod), nil
 	}
 	return l.period, nil
 }
@@ -156,7 +190,7 @@ func (l *loop) failed(err error) time.Duration {
 func (l *loop) drop() {
 	if l.conn != nil {
 		closeConn(l.conn)
-		l.conn = nil
+		l.conn, l.claimed = nil, false
 	}
 }
 
@@ -235,47 +269,6 @@ func (d *database) tell(state string, say func()) {
 	}
 }
 
-// takeNotices logs the server's warnings, each once: a queue that cannot be
-// ticked makes one every time.
-func (d *database) takeNotices(cfg *pgx.ConnConfig) {
-	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if n.SeverityUnlocalized != "WARNING" || strings.HasPrefix(n.Code, operatorClass) {
-			return
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if len(d.warnings) >= warningsMax {
-			clear(d.warnings)
-		}
-		kind := numbers.ReplaceAllString(n.Message, "0")
-		if !d.warnings[kind] {
-			d.warnings[kind] = true
-			d.log.WithField("sqlstate", n.Code).Warn(n.Message)
-		}
-	}
-}
-
-// operatorClass of SQLSTATEs is the server's last words when it shuts down;
-// the lost connection is told anyway.
-const operatorClass = "57P"
-
-// numbers vary between repeats of one warning: transaction ids, counts.
-var numbers = regexp.MustCompile(`\b[0-9]+\b`)
-
-// warningsMax bounds what is remembered of warnings.
-const warningsMax = 1000
-
-func (d *database) tick(ctx context.Context, conn *pgx.Conn, _ <-chan struct{}) error {
-	ticked, err := pgq.Ticker(ctx, conn)
-	if err != nil {
-		return err
-	}
-	d.stats.Add("ticks", int(ticked))
-	d.metrics.ticks.WithLabelValues(d.target.name).Add(float64(ticked))
-	d.metrics.lastRun.WithLabelValues(d.target.name).SetToCurrentTime()
-	return nil
-}
-
 // maintain does what is due, each operation in a transaction of its own. One
 // that fails does not hold up the others.
 func (d *database) maintain(ctx context.Context, conn *pgx.Conn, stop <-chan struct{}) error {
@@ -303,8 +296,29 @@ func (d *database) maintain(ctx context.Context, conn *pgx.Conn, stop <-chan str
 	return errors.Join(faults...)
 }
 
+const nextRetrySQL = `
+	select extract(epoch from min(ev_retry_after) - pg_catalog.clock_timestamp())::float8
+	  from pgq.retry_queue
+	 where ev_retry_after < 'infinity'`
+
+// retry puts events back that are due, and waits for one that is due before the
+// next round. It looks often, since an event that is put aside now may be due soon.
 func (d *database) retry(ctx context.Context, conn *pgx.Conn, stop <-chan struct{}) error {
-	for !ended(stop) {
+	for !ended(stop) && ctx.Err() == nil {
+		var due *float64
+		if err := conn.QueryRow(ctx, nextRetrySQL).Scan(&due); err != nil {
+			return fmt.Errorf("ask when the next event is to be retried: %w", err)
+		}
+		if due == nil {
+			return nil
+		}
+		wait := time.Duration(*due * float64(time.Second))
+		if wait > min(d.settings.peekPeriod, d.settings.retryPeriod) {
+			return nil
+		}
+		if !service.Sleep(ctx, stop, wait) {
+			return nil
+		}
 		moved, err := pgq.MaintRetryEvents(ctx, conn)
 		if err != nil || moved == 0 {
 			return err

@@ -8,11 +8,12 @@ import (
 
 // metrics are what an operator watches of a ticker, by database.
 type metrics struct {
-	ticks, errors, maint, retried *prometheus.CounterVec
-	lastRun, up                   *prometheus.GaugeVec
+	ticks, errors, maint, retried, wakeups *prometheus.CounterVec
+	lastRun, up, spare                     *prometheus.GaugeVec
 
 	mu    sync.Mutex
-	users map[string]int // tickers by database; two while a reload is under way
+	users map[string]int       // tickers by database; two while a reload is under way
+	shown map[string]*database // the later of them: it is asked for what is in the database
 }
 
 func newMetrics(registry *prometheus.Registry) *metrics {
@@ -26,40 +27,50 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		registry.MustRegister(v)
 		return v
 	}
-	return &metrics{
+	m := &metrics{
 		ticks:   counter("ticks_total", "Ticks made.", "database"),
-		errors:  counter("errors_total", "Rounds that failed, by loop (tick, maint, retry).", "database", "loop"),
+		errors:  counter("errors_total", "Rounds that failed, by loop (tick, maint, retry; metrics: the database was not asked for its queues).", "database", "loop"),
 		maint:   counter("maint_operations_total", "Maintenance operations done.", "database"),
 		retried: counter("retried_events_total", "Events put back into their queues.", "database"),
+		wakeups: counter("wakeups_total", "Words of writers that the ticker was woken by.", "database"),
 		lastRun: gauge("last_run_timestamp_seconds", "When the queues were last looked at without error."),
 		up:      gauge("up", "1 when the database can be reached and ticked, else 0; databases without pgq that nobody named are left out."),
+		spare:   gauge("spare", "1 while another ticker works on the database and this one waits to take over, else 0."),
 		users:   map[string]int{},
+		shown:   map[string]*database{},
 	}
+	registry.MustRegister(m)
+	return m
 }
 
 // hold keeps the series of a database until release.
-func (m *metrics) hold(database string) {
+func (m *metrics) hold(d *database) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.users[database]++
+	m.users[d.target.name]++
+	m.shown[d.target.name] = d
 }
 
 // release drops the series of a database that no ticker works on any more.
-func (m *metrics) release(database string) {
+func (m *metrics) release(d *database) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.users[database]--; m.users[database] == 0 {
-		delete(m.users, database)
-		m.forget(database)
+	if m.shown[d.target.name] == d {
+		delete(m.shown, d.target.name)
+	}
+	if m.users[d.target.name]--; m.users[d.target.name] == 0 {
+		delete(m.users, d.target.name)
+		m.forget(d.target.name)
 	}
 }
 
 // forget drops the series of a database.
 func (m *metrics) forget(database string) {
 	labels := prometheus.Labels{"database": database}
-	for _, v := range []*prometheus.CounterVec{m.ticks, m.errors, m.maint, m.retried} {
+	for _, v := range []*prometheus.CounterVec{m.ticks, m.errors, m.maint, m.retried, m.wakeups} {
 		v.DeletePartialMatch(labels)
 	}
-	m.lastRun.DeletePartialMatch(labels)
-	m.up.DeletePartialMatch(labels)
+	for _, v := range []*prometheus.GaugeVec{m.lastRun, m.up, m.spare} {
+		v.DeletePartialMatch(labels)
+	}
 }

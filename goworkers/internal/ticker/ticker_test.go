@@ -54,6 +54,7 @@ type running struct {
 func quick(s Settings) Settings {
 	s.period, s.maintPeriod, s.retryPeriod = 5*time.Millisecond, 5*time.Millisecond, 5*time.Millisecond
 	s.checkPeriod, s.longestPause = 10*time.Millisecond, 10*time.Millisecond
+	s.restPeriod, s.peekPeriod, s.sparePeriod = 5*time.Millisecond, 5*time.Millisecond, 100*time.Millisecond
 	return s
 }
 
@@ -88,7 +89,7 @@ func (r *running) waitLog(t *testing.T, text string) {
 }
 
 func one(d *pgtest.Database) Settings {
-	cfg := Config{DB: batch.ConnString(d.DSN)}
+	cfg := Config{JobConfig: batch.JobConfig{JobName: "test"}, DB: batch.ConnString(d.DSN)}
 	return cfg.Settings()
 }
 
