@@ -32,16 +32,14 @@ func (c *consumer) forget() { c.batch, c.events, c.read = 0, nil, false }
 // consume is a consumer's next step.
 func consume(a *actor) *op {
 	switch {
-	case a.doomed:
-		return exec("rollback", stopped...)
-	case !a.registered:
-		return a.register()
-	case a.open && a.chance(8):
+	case a.doomed || a.open && a.registered && a.chance(8):
 		// It breaks down within its transaction.
 		a.count["consumer breakdowns"]++
 		o := exec("rollback", stopped...)
 		o.then = func(error) { a.forget() }
 		return o
+	case !a.registered:
+		return a.register()
 	case !a.open && a.chance(3):
 		return exec("begin"+pick(a.run, []string{"", "", " isolation level repeatable read"}), stopped...)
 	case a.batch == 0:
