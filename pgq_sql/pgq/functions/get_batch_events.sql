@@ -1,3 +1,9 @@
+-- Reads a batch; see pgq_sql/pgq/lowlevel/batch_events.c. Where no library may be
+-- installed, pgq_sql/pgq/plonly has it in PL/pgSQL.
+--
+-- Returns: all events of the batch, ordered by ev_id; the same as the query of
+--     batch_event_sql. With the rights of the caller.
+-- Raises: PGQ03 batch not found.
 create or replace function pgq.get_batch_events(
     in x_batch_id bigint,
     out ev_id bigint,
@@ -11,13 +17,5 @@ create or replace function pgq.get_batch_events(
     out ev_extra3 text,
     out ev_extra4 text)
 returns setof record
-language plpgsql volatile parallel unsafe
-as $$
--- Reads all events of a batch, ordered by ev_id.
---
--- Raises: PGQ03 batch not found.
--- Calls: _batch_sql
-begin
-    return query execute pgq._batch_sql(x_batch_id, null);
-end;
-$$;
+language c volatile parallel unsafe
+as '$libdir/pgq_lowlevel', 'pgq_get_batch_events';
