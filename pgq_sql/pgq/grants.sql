@@ -23,7 +23,7 @@ begin
         select g.role, g.privileges, c.oid::regclass as name
         from (values
             ('public', 'select', '{consumer, queue, tick, subscription}'::text[]),
-            ('pgq_reader', 'select', '{consumer, queue, tick, subscription, event_template}'),
+            ('pgq_reader', 'select', '{consumer, queue, tick, subscription, event_template, dead_letter}'),
             ('pgq_admin', 'select, insert, update, delete', '{consumer, queue, tick, subscription, retry_queue}'),
             ('pgq_admin', 'select, insert, truncate', '{event_template}')
         ) g (role, privileges, tables)
@@ -55,12 +55,14 @@ begin
                 register_consumer, register_consumer_at, unregister_consumer,
                 next_batch, next_batch_info, next_batch_custom,
                 get_batch_events, get_batch_info, get_batch_cursor,
-                event_retry, batch_retry, force_tick, finish_batch}'::text[]),
-            ('pgq_writer', '{insert_event, current_event_table, logutriga, jsontriga, sqltriga}'),
+                event_retry, batch_retry, force_tick, finish_batch, event_failed,
+                failed_event_list, failed_event_count, failed_event_retry, failed_event_delete}'::text[]),
+            ('pgq_writer', '{insert_event, insert_event_at, current_event_table, logutriga, jsontriga, sqltriga}'),
             ('pgq_admin', '{_next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
                 maint_operations, maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
-                create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw}')
+                create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw, _backoff,
+                _retry_config, _put_aside, _sub_id}')
         ) g (role, funcs)
         cross join unnest(g.funcs) f (name)
         left join pg_catalog.pg_proc p

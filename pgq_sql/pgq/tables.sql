@@ -107,9 +107,10 @@ create table pgq.event_template (
 );
 
 -- Events whose time has not come: those that one consumer wants to see again
--- (ev_owner is its sub_id), delayed ones for everybody (ev_owner 0), and dead ones,
--- which a consumer has given up: their ev_retry_after is infinity, ev_dead_time and
--- ev_reason tell when and why. View pgq.dead_letter shows these.
+-- (ev_owner is its sub_id), delayed ones for everybody (ev_owner is the queue's
+-- number, negative), and dead ones, which a consumer has given up: their
+-- ev_retry_after is infinity, ev_dead_time and ev_reason tell when and why. View
+-- pgq.dead_letter shows these.
 create table pgq.retry_queue (
     ev_retry_after timestamptz not null,
     ev_queue       int4        not null,

@@ -62,10 +62,12 @@ select pgq.finish_batch(:batch);
 select pgq.maint_retry_events();
 select * from pg_temp.read('a');
 
--- ten at a time
-select count(pgq.event_retry_raw('retry', 'a', now(), null, now(), 3, 'raw', i::text, null, null, null, null))
-from generate_series(1, 11) i;
+-- some thousand at a time, the oldest first
+select count(pgq.event_retry_raw('retry', 'a', now() - i * interval '1 second', null, now(), 3, 'raw', i::text,
+                                 null, null, null, null))
+from generate_series(1, 5001) i;
 select pgq.maint_retry_events();
+select ev_data from pgq.retry_queue;
 select pgq.maint_retry_events();
 select pgq.maint_retry_events();
 select count(*), min(retry) from pg_temp.read('a');
@@ -74,7 +76,15 @@ select pgq.event_retry_raw('retry', 'a', now(), 77, now(), null, 'raw', 'given i
 update pgq.queue set queue_disable_insert = true;
 select pgq.maint_retry_events();
 update pgq.queue set queue_disable_insert = false;
+-- nor does one that fails
+select pgq.create_queue('broken'), pgq.register_consumer('broken', 'a');
+select pgq.event_retry_raw('broken', 'a', now(), 5, now(), 1, 'raw', 'd', null, null, null, null);
+update pgq.queue set queue_data_pfx = 'pgq.gone' where queue_name = 'broken';
 select pgq.maint_retry_events();
+select queue_name, ev_data from pgq.retry_queue join pgq.queue on queue_id = ev_queue;
+update pgq.queue set queue_data_pfx = 'pgq.event_' || queue_id where queue_name = 'broken';
+select pgq.maint_retry_events();
+select pgq.drop_queue('broken', true);
 select * from pg_temp.read('a');
 
 -- a queue's limit for each transaction is for those who write to it
