@@ -58,9 +58,13 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 }
 #endif
 
-/* 16: one function asks for privileges on anything; we ask about servers */
+/* 16: one function asks for privileges on anything; we ask about servers and functions */
 #if PG_VERSION_NUM < 160000
-#define object_aclcheck(class, object, role, mode) pg_foreign_server_aclcheck(object, role, mode)
+#include "catalog/pg_foreign_server.h"
+#include "utils/acl.h"
+#define object_aclcheck(class, object, role, mode) \
+	((class) == ForeignServerRelationId ? pg_foreign_server_aclcheck(object, role, mode) : \
+	 pg_proc_aclcheck(object, role, mode))
 #endif
 
 /* 16: what is inside of variable-length values has a header of its own */

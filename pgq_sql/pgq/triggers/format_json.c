@@ -17,13 +17,15 @@
 
 /* function prototypes */
 static char *json_label(const char *name);
-static void json_type(StringInfo out, const TrigaCall *call);
+static void json_type(StringInfo out, const TrigaSetup *setup, TrigaOp op);
 static void json_data(StringInfo out, const TrigaCall *call);
 static void json_backup(StringInfo out, const TrigaCall *call);
 static void json_row(StringInfo out, const TrigaSetup *setup, const TrigaRow *row);
 static void json_value(StringInfo out, TrigaColumn *col, const TrigaRow *row);
+static void json_string(StringInfo out, const char *s, int len);
 
 const TrigaFormat triga_format_json = {
+	.name = "jsontriga",
 	.label = json_label,
 	.type = json_type,
 	.data = json_data,
@@ -36,27 +38,29 @@ json_label(const char *name)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	escape_json(&buf, name);
+	json_string(&buf, name, strlen(name));
+	appendStringInfoChar(&buf, ':');
 	return buf.data;
 }
 
 static void
-json_type(StringInfo out, const TrigaCall *call)
+json_type(StringInfo out, const TrigaSetup *setup, TrigaOp op)
 {
-	const TrigaSetup *setup = call->setup;
 	const char *separator = "";
 	ListCell   *lc;
 
-	appendStringInfo(out, "{\"op\":\"%s\",\"table\":[", triga_op_name(call->op));
-	escape_json(out, setup->schema_name);
+	appendStringInfo(out, "{\"op\":\"%s\",\"table\":[", triga_op_name[op]);
+	json_string(out, setup->schema_name, strlen(setup->schema_name));
 	appendStringInfoChar(out, ',');
-	escape_json(out, setup->table_name);
+	json_string(out, setup->table_name, strlen(setup->table_name));
 	appendStringInfoString(out, "],\"pkey\":[");
 	foreach(lc, setup->pkey_names)
 	{
+		const char *name = lfirst(lc);
+
 		appendStringInfoString(out, separator);
 		separator = ",";
-		escape_json(out, (char *) lfirst(lc));
+		json_string(out, name, strlen(name));
 	}
 	appendStringInfoString(out, "]}");
 }
@@ -89,10 +93,9 @@ json_row(StringInfo out, const TrigaSetup *setup, const TrigaRow *row)
 		if (!triga_in_data(col, row))
 			continue;
 		if (!first)
-			appendStringInfoChar(out, ',');
+			appendStringInfoCharMacro(out, ',');
 		first = false;
 		appendStringInfoString(out, col->label);
-		appendStringInfoChar(out, ':');
 		json_value(out, col, row);
 	}
 	appendStringInfoChar(out, '}');
@@ -101,9 +104,8 @@ json_row(StringInfo out, const TrigaSetup *setup, const TrigaRow *row)
 static void
 json_value(StringInfo out, TrigaColumn *col, const TrigaRow *row)
 {
-	Datum		value = row->values[col->index];
 	char		iso[MAXDATELEN + 1];
-	char	   *text;
+	TrigaText	value;
 
 	if (row->nulls[col->index])
 	{
@@ -113,27 +115,71 @@ json_value(StringInfo out, TrigaColumn *col, const TrigaRow *row)
 	switch (col->typid)
 	{
 		case BOOLOID:
-			appendStringInfoString(out, DatumGetBool(value) ? "true" : "false");
+			appendStringInfoString(out, DatumGetBool(row->values[col->index]) ? "true" : "false");
 			break;
 		case DATEOID:
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
-			JsonEncodeDateTime(iso, value, col->typid, NULL);
-			escape_json(out, iso);
+			JsonEncodeDateTime(iso, row->values[col->index], col->typid, NULL);
+			json_string(out, iso, strlen(iso));
 			break;
 		case INT2OID:
 		case INT4OID:
 		case INT8OID:
-			text = triga_output(col, row);
-
-			appendStringInfoString(out, text);
-			pfree(text);
+			triga_output(col, row, &value);
+			appendBinaryStringInfo(out, value.data, value.len);
 			break;
 		default:
-			text = triga_output(col, row);
-
-			escape_json(out, text);
-			pfree(text);
+			triga_output(col, row, &value);
+			json_string(out, value.data, value.len);
 			break;
 	}
+}
+
+/* Appends s in quotes; what needs no escape, that is most of it, in long pieces. */
+static void
+json_string(StringInfo out, const char *s, int len)
+{
+	const char *end = s + len;
+	const char *from = s;
+
+	appendStringInfoCharMacro(out, '"');
+	for (; s < end; s++)
+	{
+		unsigned char c = (unsigned char) *s;
+
+		if (c >= ' ' && c != '"' && c != '\\')
+			continue;
+		appendBinaryStringInfo(out, from, s - from);
+		from = s + 1;
+		switch (c)
+		{
+			case '"':
+				appendStringInfoString(out, "\\\"");
+				break;
+			case '\\':
+				appendStringInfoString(out, "\\\\");
+				break;
+			case '\b':
+				appendStringInfoString(out, "\\b");
+				break;
+			case '\f':
+				appendStringInfoString(out, "\\f");
+				break;
+			case '\n':
+				appendStringInfoString(out, "\\n");
+				break;
+			case '\r':
+				appendStringInfoString(out, "\\r");
+				break;
+			case '\t':
+				appendStringInfoString(out, "\\t");
+				break;
+			default:
+				appendStringInfo(out, "\\u%04x", c);
+				break;
+		}
+	}
+	appendBinaryStringInfo(out, from, s - from);
+	appendStringInfoCharMacro(out, '"');
 }

@@ -1,6 +1,7 @@
 /*
  * format_sql.c
- *	  Events of pgq.sqltriga: the change as the tail of an SQL statement.
+ *	  Events of pgq.sqltriga and logtriga: the change as the tail of an SQL
+ *	  statement.
  *
  * ev_type I, U, D, R. ev_data follows "insert into TABLE ", "update TABLE set " and
  * "delete from TABLE where "; all values are quoted literals that the receiving
@@ -8,12 +9,10 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
-
 #include "triggers.h"
 
 /* function prototypes */
-static void sql_type(StringInfo out, const TrigaCall *call);
+static void sql_type(StringInfo out, const TrigaSetup *setup, TrigaOp op);
 static void sql_data(StringInfo out, const TrigaCall *call);
 static void sql_backup(StringInfo out, const TrigaCall *call);
 static void sql_insert(StringInfo out, const TrigaCall *call);
@@ -23,16 +22,26 @@ static void sql_literal(StringInfo out, TrigaColumn *col, const TrigaRow *row, c
 static bool settable(const TrigaColumn *col, const TrigaRow *row);
 
 const TrigaFormat triga_format_sql = {
+	.name = "sqltriga",
 	.label = triga_url_label,	/* for the backup */
 	.type = sql_type,
 	.data = sql_data,
 	.backup = sql_backup
 };
 
+const TrigaFormat triga_format_log = {
+	.name = "logtriga",
+	.by_position = true,
+	.label = triga_url_label,
+	.type = sql_type,
+	.data = sql_data,
+	.backup = sql_backup
+};
+
 static void
-sql_type(StringInfo out, const TrigaCall *call)
+sql_type(StringInfo out, const TrigaSetup *setup, TrigaOp op)
 {
-	appendStringInfoChar(out, call->op);
+	appendStringInfoChar(out, triga_op_letter[op]);
 }
 
 static void
@@ -40,14 +49,16 @@ sql_data(StringInfo out, const TrigaCall *call)
 {
 	switch (call->op)
 	{
-		case 'I':
+		case OP_INSERT:
 			sql_insert(out, call);
 			break;
-		case 'U':
+		case OP_UPDATE:
 			sql_update(out, call);
 			break;
-		case 'D':
+		case OP_DELETE:
 			sql_where(out, call);
+			break;
+		default:
 			break;
 	}
 }
@@ -68,29 +79,36 @@ static void
 sql_insert(StringInfo out, const TrigaCall *call)
 {
 	const TrigaSetup *setup = call->setup;
-	StringInfoData values;
-	const char *separator = "";
+	char		separator = '(';
 
-	initStringInfo(&values);
-	appendStringInfoChar(out, '(');
 	for (int i = 0; i < setup->ncolumns; i++)
 	{
 		TrigaColumn *col = &setup->columns[i];
 
 		if (!settable(col, call->row))
 			continue;
-		appendStringInfo(out, "%s%s", separator, quote_identifier(col->name));
-		appendStringInfoString(&values, separator);
-		sql_literal(&values, col, call->row, "null");
-		separator = ",";
+		appendStringInfoCharMacro(out, separator);
+		appendStringInfoString(out, col->ident);
+		separator = ',';
 	}
-	if (*separator)
-		appendStringInfo(out, ") values (%s)", values.data);
-	else
+	if (separator == '(')
 	{
-		resetStringInfo(out);
 		appendStringInfoString(out, "default values");
+		return;
 	}
+	appendStringInfoString(out, ") values ");
+	separator = '(';
+	for (int i = 0; i < setup->ncolumns; i++)
+	{
+		TrigaColumn *col = &setup->columns[i];
+
+		if (!settable(col, call->row))
+			continue;
+		appendStringInfoCharMacro(out, separator);
+		sql_literal(out, col, call->row, "null");
+		separator = ',';
+	}
+	appendStringInfoCharMacro(out, ')');
 }
 
 static void
@@ -105,7 +123,9 @@ sql_update(StringInfo out, const TrigaCall *call)
 
 		if (!settable(col, call->row) || !triga_changed(call, col))
 			continue;
-		appendStringInfo(out, "%s%s=", separator, quote_identifier(col->name));
+		appendStringInfoString(out, separator);
+		appendStringInfoString(out, col->ident);
+		appendStringInfoCharMacro(out, '=');
 		sql_literal(out, col, call->row, "NULL");
 		separator = ",";
 	}
@@ -116,7 +136,7 @@ sql_update(StringInfo out, const TrigaCall *call)
 
 		if (!col->in_pkey)
 			continue;
-		appendStringInfo(out, "%s=", quote_identifier(col->name));
+		appendStringInfo(out, "%s=", col->ident);
 		sql_literal(out, col, call->old_row, "NULL");
 		separator = ",";
 	}
@@ -144,16 +164,45 @@ sql_where(StringInfo out, const TrigaCall *call)
 					 errdetail("Column \"%s\" of table \"%s.%s\" is NULL.",
 							   col->name, setup->schema_name, setup->table_name),
 					 errhint("Name columns that are never NULL in the trigger argument pkey=.")));
-		appendStringInfo(out, "%s%s=", separator, quote_identifier(col->name));
+		appendStringInfoString(out, separator);
+		appendStringInfoString(out, col->ident);
+		appendStringInfoCharMacro(out, '=');
 		sql_literal(out, col, call->old_row, "null");
 		separator = " and ";
 	}
 }
 
+/*
+ * A value in quotes, doubled inside; one with backslashes as E'', whatever
+ * standard_conforming_strings of the receiver is.
+ */
 static void
 sql_literal(StringInfo out, TrigaColumn *col, const TrigaRow *row, const char *null)
 {
-	char	   *value = triga_output(col, row);
+	TrigaText	value;
+	const char *from;
+	const char *s;
+	const char *end;
 
-	appendStringInfoString(out, value ? quote_literal_cstr(value) : null);
+	triga_output(col, row, &value);
+	if (value.data == NULL)
+	{
+		appendStringInfoString(out, null);
+		return;
+	}
+	from = value.data;
+	end = from + value.len;
+	if (memchr(from, '\\', value.len) != NULL)
+		appendStringInfoCharMacro(out, 'E');
+	appendStringInfoCharMacro(out, '\'');
+	for (s = from; s < end; s++)
+	{
+		if (*s != '\'' && *s != '\\')
+			continue;
+		/* up to and with this one; the next piece begins with it again */
+		appendBinaryStringInfo(out, from, s - from + 1);
+		from = s;
+	}
+	appendBinaryStringInfo(out, from, end - from);
+	appendStringInfoCharMacro(out, '\'');
 }

@@ -11,12 +11,13 @@
 #include "triggers.h"
 
 /* function prototypes */
-static void url_encode(StringInfo out, const char *s);
-static void url_type(StringInfo out, const TrigaCall *call);
+static void url_encode(StringInfo out, const char *s, int len);
+static void url_type(StringInfo out, const TrigaSetup *setup, TrigaOp op);
 static void url_data(StringInfo out, const TrigaCall *call);
 static void url_backup(StringInfo out, const TrigaCall *call);
 
 const TrigaFormat triga_format_url = {
+	.name = "logutriga",
 	.label = triga_url_label,
 	.type = url_type,
 	.data = url_data,
@@ -24,15 +25,20 @@ const TrigaFormat triga_format_url = {
 };
 
 static void
-url_encode(StringInfo out, const char *s)
+url_encode(StringInfo out, const char *s, int len)
 {
 	static const char hex[] = "0123456789abcdef";
+	const char *end = s + len;
 	char	   *dst;
 
 	/* the longest it can get, so that the loop has no checks */
-	enlargeStringInfo(out, 3 * strlen(s));
+	if (len > MaxAllocSize / 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("value of %d bytes is too long for an event", len)));
+	enlargeStringInfo(out, 3 * len);
 	dst = out->data + out->len;
-	for (; *s; s++)
+	for (; s < end; s++)
 	{
 		unsigned char c = (unsigned char) *s;
 
@@ -58,7 +64,7 @@ triga_url_label(const char *name)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	url_encode(&buf, name);
+	url_encode(&buf, name, strlen(name));
 	return buf.data;
 }
 
@@ -70,33 +76,32 @@ triga_url_row(StringInfo out, const TrigaSetup *setup, const TrigaRow *row)
 	for (int i = 0; i < setup->ncolumns; i++)
 	{
 		TrigaColumn *col = &setup->columns[i];
-		char	   *value;
+		TrigaText	value;
 
 		if (!triga_in_data(col, row))
 			continue;
 		if (!first)
-			appendStringInfoChar(out, '&');
+			appendStringInfoCharMacro(out, '&');
 		first = false;
 		appendStringInfoString(out, col->label);
-		value = triga_output(col, row);
-		if (value)
+		triga_output(col, row, &value);
+		if (value.data)
 		{
-			appendStringInfoChar(out, '=');
-			url_encode(out, value);
-			pfree(value);
+			appendStringInfoCharMacro(out, '=');
+			url_encode(out, value.data, value.len);
 		}
 	}
 }
 
 static void
-url_type(StringInfo out, const TrigaCall *call)
+url_type(StringInfo out, const TrigaSetup *setup, TrigaOp op)
 {
-	appendStringInfoChar(out, call->op);
-	if (call->op != 'R')
+	appendStringInfoChar(out, triga_op_letter[op]);
+	if (op != OP_TRUNCATE)
 	{
 		appendStringInfoChar(out, ':');
-		if (call->setup->pkey_list)
-			appendStringInfoString(out, call->setup->pkey_list);
+		if (setup->pkey_list)
+			appendStringInfoString(out, setup->pkey_list);
 	}
 }
 

@@ -16,7 +16,6 @@
 #include "catalog/pg_index.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -24,7 +23,6 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "triggers.h"
 
@@ -49,13 +47,16 @@ static void setups_sweep(void);
 static void setup_free(TrigaSetup *setup);
 static TrigaSetup *setup_build(TriggerData *tg, const TrigaFormat *format);
 static void parse_arguments(TrigaSetup *setup, Trigger *trigger);
+static void parse_positions(TrigaSetup *setup, Trigger *trigger);
 static bool parse_expression(TrigaSetup *setup, const char *arg);
 static void find_pkey(TrigaSetup *setup, Relation rel);
 static void check_pkey(TrigaSetup *setup, Trigger *trigger);
 static void build_columns(TrigaSetup *setup, Relation rel);
+static void build_texts(TrigaSetup *setup);
 static EventField magic_field(const TrigaSetup *setup, const char *name);
-static List *split_words(const char *list);
-static bool has_word(List *words, const char *name);
+static List *split_names(const char *list, Relation rel);
+static bool has_column(Relation rel, const char *name);
+static bool has_name(List *names, const char *name);
 static void relation_changed(Datum arg, Oid relid);
 static void schema_changed(Datum arg, int cacheid, uint32 hashvalue);
 
@@ -188,10 +189,17 @@ setup_build(TriggerData *tg, const TrigaFormat *format)
 	setup->schema_name = get_namespace_name(RelationGetNamespace(rel));
 	setup->table_name = pstrdup(RelationGetRelationName(rel));
 	parse_arguments(setup, tg->tg_trigger);
-	if (!setup->pkey_given)
+	if (setup->pkey_given)
+	{
+		setup->pkey_names = split_names(setup->pkey_list, rel);
+		if (setup->pkey_names == NIL)
+			setup->pkey_list = NULL;
+	}
+	else if (!format->by_position)
 		find_pkey(setup, rel);
 	build_columns(setup, rel);
 	check_pkey(setup, tg->tg_trigger);
+	build_texts(setup);
 
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, setups_context);
@@ -208,6 +216,11 @@ parse_arguments(TrigaSetup *setup, Trigger *trigger)
 				 errhint("Create trigger \"%s\" with the queue's name as first argument.",
 						 trigger->tgname)));
 	setup->queue_name = pstrdup(trigger->tgargs[0]);
+	if (setup->format->by_position)
+	{
+		parse_positions(setup, trigger);
+		return;
+	}
 
 	for (int i = 1; i < trigger->tgnargs; i++)
 	{
@@ -224,9 +237,7 @@ parse_arguments(TrigaSetup *setup, Trigger *trigger)
 		else if (strncmp(arg, "pkey=", 5) == 0)
 		{
 			setup->pkey_given = true;
-			setup->pkey_names = split_words(arg + 5);
-			if (setup->pkey_names != NIL)
-				setup->pkey_list = pstrdup(arg + 5);
+			setup->pkey_list = pstrdup(arg + 5);
 		}
 		else if (!parse_expression(setup, arg))
 			ereport(ERROR,
@@ -235,6 +246,26 @@ parse_arguments(TrigaSetup *setup, Trigger *trigger)
 					 errdetail("Trigger \"%s\" has the argument \"%s\".", trigger->tgname, arg),
 					 errhint("After the queue it takes SKIP, backup, deny, ignore=, pkey=, ev_type=, ev_data=, ev_extra1= to ev_extra4= and when=.")));
 	}
+}
+
+/* The arguments of logtriga; the third one has no meaning any more. */
+static void
+parse_positions(TrigaSetup *setup, Trigger *trigger)
+{
+	if (trigger->tgnargs < 2 || trigger->tgnargs > 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("pgq.%s must be used with 2 or 3 args", setup->format->name),
+				 errhint("Create trigger \"%s\" with the queue's name and a letter for each column: k key, v value, i ignored.",
+						 trigger->tgname)));
+	setup->column_kinds = pstrdup(trigger->tgargs[1]);
+	if (strchr(setup->column_kinds, 'k') == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("need at least one key column"),
+				 errdetail("Trigger \"%s\" has the argument \"%s\".",
+						   trigger->tgname, setup->column_kinds),
+				 errhint("It has a letter for each column: k key, v value, i ignored.")));
 }
 
 static bool
@@ -246,6 +277,9 @@ parse_expression(TrigaSetup *setup, const char *arg)
 
 		if (strncmp(arg, option_names[i], len) == 0 && arg[len] == '=')
 		{
+			/* of an option given twice the first one counts */
+			if (setup->expressions[i].source)
+				return true;
 			setup->expressions[i].setup = setup;
 			setup->expressions[i].option = option_names[i];
 			setup->expressions[i].source = pstrdup(arg + len + 1);
@@ -314,7 +348,8 @@ static void
 build_columns(TrigaSetup *setup, Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	List	   *ignored = setup->ignore_list ? split_words(setup->ignore_list) : NIL;
+	List	   *ignored = setup->ignore_list ? split_names(setup->ignore_list, rel) : NIL;
+	const char *kind = setup->column_kinds;
 
 	setup->natts = desc->natts;
 	setup->columns = palloc0(sizeof(TrigaColumn) * Max(desc->natts, 1));
@@ -322,27 +357,66 @@ build_columns(TrigaSetup *setup, Relation rel)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		TrigaColumn *col = &setup->columns[setup->ncolumns];
-		Oid			output;
-		bool		is_varlena;
 
-		/* A virtual column, unlike a stored one, has no value in a row. */
-		if (att->attisdropped ||
-			(att->attgenerated != '\0' && att->attgenerated != ATTRIBUTE_GENERATED_STORED))
+		if (att->attisdropped)
 			continue;
-		setup->ncolumns++;
 		col->index = i;
 		col->name = pstrdup(NameStr(att->attname));
+		if (kind == NULL)
+		{
+			col->ignored = has_name(ignored, col->name);
+			col->in_pkey = has_name(setup->pkey_names, col->name);
+		}
+		else
+		{
+			/* columns that came after the trigger have no letter */
+			col->ignored = *kind == 'i' || *kind == '\0';
+			col->in_pkey = *kind == 'k';
+			if (*kind != '\0')
+				kind++;
+			if (col->in_pkey)
+			{
+				setup->pkey_names = lappend(setup->pkey_names, pstrdup(col->name));
+				setup->pkey_list = setup->pkey_list == NULL ? col->name :
+					psprintf("%s,%s", setup->pkey_list, col->name);
+			}
+		}
+
+		/* A virtual column, unlike a stored one, has no value in a row. */
+		if (att->attgenerated != '\0' && att->attgenerated != ATTRIBUTE_GENERATED_STORED)
+		{
+			memset(col, 0, sizeof(TrigaColumn));
+			continue;
+		}
+		setup->ncolumns++;
 		col->label = setup->format->label(col->name);
+		col->ident = pstrdup(quote_identifier(col->name));
 		col->typid = att->atttypid;
 		col->typlen = att->attlen;
 		col->typbyval = att->attbyval;
 		col->collation = att->attcollation;
 		col->magic = magic_field(setup, col->name);
-		col->ignored = has_word(ignored, col->name);
-		col->in_pkey = has_word(setup->pkey_names, col->name);
 		col->generated = att->attgenerated != '\0';
-		getTypeOutputInfo(att->atttypid, &output, &is_varlena);
-		fmgr_info_cxt(output, &col->output, setup->context);
+		triga_output_init(col, setup->context);
+		setup->has_ignored |= col->ignored;
+		setup->has_magic |= col->magic != EV_NONE;
+	}
+}
+
+/* The fields that no row changes. */
+static void
+build_texts(TrigaSetup *setup)
+{
+	setup->queue_text = cstring_to_text(setup->queue_name);
+	setup->table_text = cstring_to_text(psprintf("%s.%s", setup->schema_name, setup->table_name));
+	for (int op = 0; op < NUM_OPS; op++)
+	{
+		StringInfoData type;
+
+		initStringInfo(&type);
+		setup->format->type(&type, setup, op);
+		setup->type_text[op] = cstring_to_text_with_len(type.data, type.len);
+		pfree(type.data);
 	}
 }
 
@@ -364,94 +438,64 @@ magic_field(const TrigaSetup *setup, const char *name)
 			 errhint("Names that begin with _pgq_ev_ are kept for _pgq_ev_type, _pgq_ev_data and _pgq_ev_extra1 to _pgq_ev_extra4.")));
 }
 
-/* The words of a list that is separated by commas or blanks. */
+/*
+ * The columns that ignore= or pkey= names, separated by commas or blanks. A name
+ * with blanks in it is one name if the table has such a column.
+ */
 static List *
-split_words(const char *list)
+split_names(const char *list, Relation rel)
 {
-	List	   *words = NIL;
+	static const char blanks[] = " \t\n";
+	List	   *names = NIL;
+	char	   *item;
+	char	   *item_rest;
 
-	for (;;)
+	for (item = strtok_r(pstrdup(list), ",", &item_rest); item;
+		 item = strtok_r(NULL, ",", &item_rest))
 	{
-		size_t		len;
+		char	   *end;
+		char	   *word;
+		char	   *word_rest;
 
-		list += strspn(list, ", \t\n");
-		len = strcspn(list, ", \t\n");
-		if (len == 0)
-			return words;
-		words = lappend(words, pnstrdup(list, len));
-		list += len;
+		item += strspn(item, blanks);
+		for (end = item + strlen(item); end > item && strchr(blanks, end[-1]); end--)
+			;
+		*end = '\0';
+		if (has_column(rel, item))
+		{
+			names = lappend(names, item);
+			continue;
+		}
+		for (word = strtok_r(item, blanks, &word_rest); word;
+			 word = strtok_r(NULL, blanks, &word_rest))
+			names = lappend(names, word);
 	}
+	return names;
 }
 
 static bool
-has_word(List *words, const char *name)
+has_column(Relation rel, const char *name)
 {
-	ListCell   *lc;
+	TupleDesc	desc = RelationGetDescr(rel);
 
-	foreach(lc, words)
+	for (int i = 0; i < desc->natts; i++)
 	{
-		if (strcmp(lfirst(lc), name) == 0)
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
 			return true;
 	}
 	return false;
 }
 
-/* Does the column stand in the row's image? */
-bool
-triga_in_data(const TrigaColumn *col, const TrigaRow *row)
+static bool
+has_name(List *names, const char *name)
 {
-	return col->magic == EV_NONE && !col->ignored && (row->computed || !col->generated);
-}
+	ListCell   *lc;
 
-/* The value as text, NULL for NULL. */
-char *
-triga_output(TrigaColumn *col, const TrigaRow *row)
-{
-	if (row->nulls[col->index])
-		return NULL;
-	return OutputFunctionCall(&col->output, row->values[col->index]);
-}
-
-/*
- * Did the UPDATE change the column? By its bytes, since 1.0 and 1.00 are two
- * values for whoever gets the row.
- */
-bool
-triga_changed(const TrigaCall *call, const TrigaColumn *col)
-{
-	bool		old_null = call->old_row->nulls[col->index];
-	bool		new_null = call->new_row->nulls[col->index];
-
-	if (old_null || new_null)
-		return old_null != new_null;
-	return !datum_image_eq(call->old_row->values[col->index],
-						   call->new_row->values[col->index],
-						   col->typbyval, col->typlen);
-}
-
-/*
- * Did the UPDATE change the key? By the type's own equality, as the key's index
- * does it.
- */
-bool
-triga_key_changed(const TrigaCall *call)
-{
-	const TrigaSetup *setup = call->setup;
-
-	for (int i = 0; i < setup->ncolumns; i++)
+	foreach(lc, names)
 	{
-		const TrigaColumn *col = &setup->columns[i];
-		TypeCacheEntry *type;
-
-		if (!col->in_pkey || !triga_changed(call, col))
-			continue;
-		if (call->old_row->nulls[col->index] || call->new_row->nulls[col->index])
-			return true;
-		type = lookup_type_cache(col->typid, TYPECACHE_EQ_OPR_FINFO);
-		if (!OidIsValid(type->eq_opr) ||
-			!DatumGetBool(FunctionCall2Coll(&type->eq_opr_finfo, col->collation,
-											call->old_row->values[col->index],
-											call->new_row->values[col->index])))
+		if (strcmp(lfirst(lc), name) == 0)
 			return true;
 	}
 	return false;

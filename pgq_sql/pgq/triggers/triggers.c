@@ -2,17 +2,12 @@
  * triggers.c
  *	  SQL entry points of the queue triggers, and the course of one firing.
  *
- * Everything allocated while a trigger fires belongs to the SPI procedure's
- * context and goes with SPI_finish(); only the setup (setup.c) and the plans
+ * Everything allocated while a trigger fires belongs to the context of the firing,
+ * which the server empties after each row, or, for expressions, to the SPI
+ * procedure's; only the setup (setup.c), plans and the function to call (insert.c)
  * outlive the call. The row that a BEFORE trigger returns is the server's.
- *
- * pgq.insert_event is called by name, so that whoever replaces that function
- * gets the events.
  */
 #include "postgres.h"
-
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 #include "triggers.h"
 
@@ -21,16 +16,22 @@ SKYTOOLS_MODULE("pgq_triggers");
 PG_FUNCTION_INFO_V1(pgq_jsontriga);
 PG_FUNCTION_INFO_V1(pgq_logutriga);
 PG_FUNCTION_INFO_V1(pgq_sqltriga);
+PG_FUNCTION_INFO_V1(pgq_logtriga);
 
 /* function prototypes */
 static Datum fire(FunctionCallInfo fcinfo, const TrigaFormat *format);
-static char operation(TriggerData *tg);
+static TrigaOp operation(TriggerData *tg);
 static void run(TrigaSetup *setup, TriggerData *tg);
-static void check_arguments(const TrigaSetup *setup, TriggerData *tg, char op);
+static void check_arguments(const TrigaSetup *setup, TriggerData *tg, TrigaOp op);
+static void check_key(const TrigaCall *call, TriggerData *tg);
 static TrigaRow *deform(TrigaSetup *setup, TriggerData *tg, HeapTuple tuple, bool computed);
 static bool only_ignored_changed(const TrigaCall *call);
-static void build_fields(TrigaCall *call, char **fields);
-static void insert_event(const char *queue_name, char **fields);
+static void build_fields(TrigaCall *call, NullableDatum *fields);
+static NullableDatum written(const TrigaCall *call, void (*write) (StringInfo, const TrigaCall *));
+static NullableDatum constant(text *value);
+
+const char	triga_op_letter[NUM_OPS] = {'I', 'U', 'D', 'R'};
+const char *const triga_op_name[NUM_OPS] = {"INSERT", "UPDATE", "DELETE", "TRUNCATE"};
 
 Datum
 pgq_jsontriga(PG_FUNCTION_ARGS)
@@ -51,8 +52,19 @@ pgq_sqltriga(PG_FUNCTION_ARGS)
 }
 
 /*
+ * The oldest of them. No SQL function of ours calls it; databases that come from
+ * long ago have one: CREATE FUNCTION ... AS '$libdir/pgq_triggers', 'pgq_logtriga'.
+ */
+Datum
+pgq_logtriga(PG_FUNCTION_ARGS)
+{
+	return fire(fcinfo, &triga_format_log);
+}
+
+/*
  * A trigger's result is a pointer to the row to go on with; NULL stops the
- * row's operation in a BEFORE trigger and means nothing in others.
+ * row's operation in a BEFORE trigger, tells of an INSTEAD OF trigger that it did
+ * nothing, and means nothing in others.
  */
 static Datum
 fire(FunctionCallInfo fcinfo, const TrigaFormat *format)
@@ -63,7 +75,7 @@ fire(FunctionCallInfo fcinfo, const TrigaFormat *format)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("a queue trigger function can only be called as trigger")));
+				 errmsg("pgq.%s not called as trigger", format->name)));
 
 	/* "local" is how an operator changes data behind the queues' back. */
 	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_LOCAL)
@@ -82,7 +94,7 @@ fire(FunctionCallInfo fcinfo, const TrigaFormat *format)
 		PG_END_TRY();
 	}
 
-	if (skip || !TRIGGER_FIRED_FOR_ROW(tg->tg_event) || !TRIGGER_FIRED_BEFORE(tg->tg_event))
+	if (skip || !TRIGGER_FIRED_FOR_ROW(tg->tg_event) || TRIGGER_FIRED_AFTER(tg->tg_event))
 		return PointerGetDatum(NULL);
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(tg->tg_event) ?
 						   tg->tg_newtuple : tg->tg_trigtuple);
@@ -91,11 +103,12 @@ fire(FunctionCallInfo fcinfo, const TrigaFormat *format)
 static void
 run(TrigaSetup *setup, TriggerData *tg)
 {
+	bool		computed = !TRIGGER_FIRED_BEFORE(tg->tg_event);
 	TrigaCall	call = {
 		.setup = setup,
 		.op = operation(tg)
 	};
-	char	   *fields[NUM_EV_FIELDS] = {NULL};
+	NullableDatum fields[NUM_EV_FIELDS];
 
 	check_arguments(setup, tg, call.op);
 	if (setup->deny)
@@ -103,85 +116,52 @@ run(TrigaSetup *setup, TriggerData *tg)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("Table '%s.%s' to queue '%s': change not allowed (%s)",
 						setup->schema_name, setup->table_name, setup->queue_name,
-						triga_op_name(call.op)),
+						triga_op_name[call.op]),
 				 errhint("Change it where its events come from, or drop the trigger \"%s\".",
 						 tg->tg_trigger->tgname)));
 
-	if (SPI_connect() != SPI_OK_CONNECT)
+	if (setup->has_expressions && SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 
 	switch (call.op)
 	{
-		case 'I':
-			call.row = call.new_row =
-				deform(setup, tg, tg->tg_trigtuple, !TRIGGER_FIRED_BEFORE(tg->tg_event));
+		case OP_INSERT:
+			call.row = call.new_row = deform(setup, tg, tg->tg_trigtuple, computed);
 			break;
-		case 'U':
-			call.row = call.new_row =
-				deform(setup, tg, tg->tg_newtuple, !TRIGGER_FIRED_BEFORE(tg->tg_event));
+		case OP_UPDATE:
+			call.row = call.new_row = deform(setup, tg, tg->tg_newtuple, computed);
 			call.old_row = deform(setup, tg, tg->tg_trigtuple, true);
 			break;
-		case 'D':
+		case OP_DELETE:
 			call.row = call.old_row = deform(setup, tg, tg->tg_trigtuple, true);
+			break;
+		default:
 			break;
 	}
 
-	if (triga_when(&call))
+	check_key(&call, tg);
+	if (triga_when(&call) && !only_ignored_changed(&call))
 	{
-		if ((call.op == 'U' || call.op == 'D') && setup->pkey_list == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("Update/Delete on table without pkey"),
-					 errdetail("Table \"%s.%s\" has no primary key, and trigger \"%s\" names none.",
-							   setup->schema_name, setup->table_name, tg->tg_trigger->tgname),
-					 errhint("Add a primary key, or name the columns that stand for it in the trigger argument pkey=.")));
-		if (call.op == 'U' && triga_key_changed(&call))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("primary key update not allowed"),
-					 errdetail("Events of table \"%s.%s\" name their row by its key: %s.",
-							   setup->schema_name, setup->table_name, setup->pkey_list),
-					 errhint("Delete the row and insert it anew.")));
-
-		if (!only_ignored_changed(&call))
-		{
-			build_fields(&call, fields);
-			insert_event(setup->queue_name, fields);
-		}
+		build_fields(&call, fields);
+		triga_insert_event(setup->queue_text, fields);
 	}
 
-	if (SPI_finish() != SPI_OK_FINISH)
+	if (setup->has_expressions && SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
 }
 
-static char
+static TrigaOp
 operation(TriggerData *tg)
 {
 	if (TRIGGER_FIRED_BY_INSERT(tg->tg_event))
-		return 'I';
+		return OP_INSERT;
 	if (TRIGGER_FIRED_BY_UPDATE(tg->tg_event))
-		return 'U';
+		return OP_UPDATE;
 	if (TRIGGER_FIRED_BY_DELETE(tg->tg_event))
-		return 'D';
+		return OP_DELETE;
 	if (TRIGGER_FIRED_BY_TRUNCATE(tg->tg_event))
-		return 'R';
+		return OP_TRUNCATE;
 	elog(ERROR, "unexpected trigger event %u", tg->tg_event);
-}
-
-const char *
-triga_op_name(char op)
-{
-	switch (op)
-	{
-		case 'I':
-			return "INSERT";
-		case 'U':
-			return "UPDATE";
-		case 'D':
-			return "DELETE";
-		default:
-			return "TRUNCATE";
-	}
 }
 
 /*
@@ -190,46 +170,69 @@ triga_op_name(char op)
  * which table and trigger, and what to do, stands in detail and hint.
  */
 static void
-check_arguments(const TrigaSetup *setup, TriggerData *tg, char op)
+check_arguments(const TrigaSetup *setup, TriggerData *tg, TrigaOp op)
 {
 	const char *useless = NULL;
 
-	if (TRIGGER_FIRED_INSTEAD(tg->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" must be fired BEFORE or AFTER, not INSTEAD OF",
-						tg->tg_trigger->tgname)));
-	if (op != 'R' && !TRIGGER_FIRED_FOR_ROW(tg->tg_event))
+	if (op != OP_TRUNCATE && !TRIGGER_FIRED_FOR_ROW(tg->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("pgq Ins/Upd/Del trigger must be fired FOR EACH ROW"),
 				 errdetail("Trigger \"%s\" fires for a whole %s statement.",
-						   tg->tg_trigger->tgname, triga_op_name(op))));
+						   tg->tg_trigger->tgname, triga_op_name[op])));
+	if (setup->format->by_position && !TRIGGER_FIRED_AFTER(tg->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("pgq.%s must be fired AFTER", setup->format->name),
+				 errhint("Create trigger \"%s\" AFTER the operation.",
+						 tg->tg_trigger->tgname)));
 	if (setup->skip && TRIGGER_FIRED_AFTER(tg->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("SKIP does not work in AFTER trigger."),
 				 errhint("Create trigger \"%s\" BEFORE the operation.",
 						 tg->tg_trigger->tgname)));
-	if (op != 'R')
+	if (op != OP_TRUNCATE)
 		return;
 
 	if (setup->ignore_list)
-		useless = "Column ignore does";
+		useless = "Column ignore does not make sense for truncate trigger";
 	else if (setup->pkey_given)
-		useless = "Custom pkey_list does";
+		useless = "Custom pkey_list does not make sense for truncate trigger";
 	else if (setup->backup)
-		useless = "Backup does";
+		useless = "Backup does not make sense for truncate trigger";
 	else if (setup->has_expressions)
-		useless = "Custom expressions do";
-	else if (setup->skip)
-		useless = "SKIP does";
+		useless = "Custom expressions do not make sense for truncater trigger";
 	if (useless)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s not make sense for truncate trigger", useless),
+				 errmsg("%s", useless),
 				 errhint("Create a trigger of its own for TRUNCATE beside \"%s\", without that argument.",
 						 tg->tg_trigger->tgname)));
+}
+
+/* Who gets the event must be able to find the row. */
+static void
+check_key(const TrigaCall *call, TriggerData *tg)
+{
+	const TrigaSetup *setup = call->setup;
+
+	if (call->old_row == NULL)
+		return;
+	if (setup->pkey_list == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("Update/Delete on table without pkey"),
+				 errdetail("Table \"%s.%s\" has no primary key, and trigger \"%s\" names none.",
+						   setup->schema_name, setup->table_name, tg->tg_trigger->tgname),
+				 errhint("Add a primary key, or name the columns that stand for it in the trigger argument pkey=.")));
+	if (call->op == OP_UPDATE && triga_key_changed(call))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("primary key update not allowed"),
+				 errdetail("Events of table \"%s.%s\" name their row by its key: %s.",
+						   setup->schema_name, setup->table_name, setup->pkey_list),
+				 errhint("Delete the row and insert it anew.")));
 }
 
 static TrigaRow *
@@ -253,7 +256,7 @@ only_ignored_changed(const TrigaCall *call)
 {
 	bool		ignored_changed = false;
 
-	if (call->op != 'U' || call->setup->ignore_list == NULL)
+	if (call->op != OP_UPDATE || !call->setup->has_ignored)
 		return false;
 	for (int i = 0; i < call->setup->ncolumns; i++)
 	{
@@ -269,87 +272,70 @@ only_ignored_changed(const TrigaCall *call)
 }
 
 /*
- * The fields of the event; NULL is NULL. An expression wins over a magic column,
- * and that over what the format writes.
+ * The fields of the event. An expression wins over a magic column, and that over
+ * what the format writes.
  */
 static void
-build_fields(TrigaCall *call, char **fields)
+build_fields(TrigaCall *call, NullableDatum *fields)
 {
 	TrigaSetup *setup = call->setup;
 	bool		given[NUM_EV_FIELDS] = {false};
-	StringInfoData buf;
 
-	for (int i = 0; i < setup->ncolumns && call->row; i++)
+	for (int i = 0; i < NUM_EV_FIELDS; i++)
+		fields[i] = constant(NULL);
+
+	for (int i = 0; i < setup->ncolumns && setup->has_magic && call->row; i++)
 	{
 		TrigaColumn *col = &setup->columns[i];
+		TrigaText	value;
 
-		if (col->magic != EV_NONE)
-		{
-			fields[col->magic] = triga_output(col, call->row);
-			given[col->magic] = true;
-		}
+		if (col->magic == EV_NONE)
+			continue;
+		triga_output(col, call->row, &value);
+		if (value.data)
+			fields[col->magic] = constant(cstring_to_text_with_len(value.data, value.len));
+		given[col->magic] = true;
 	}
 	for (int i = 0; i < NUM_EV_FIELDS && setup->has_expressions; i++)
 	{
 		if (setup->expressions[i].source)
 		{
-			fields[i] = triga_expression(call, i);
+			char	   *value = triga_expression(call, i);
+
+			fields[i] = constant(value ? cstring_to_text(value) : NULL);
 			given[i] = true;
 		}
 	}
 
 	if (!given[EV_TYPE])
-	{
-		initStringInfo(&buf);
-		setup->format->type(&buf, call);
-		fields[EV_TYPE] = buf.data;
-	}
+		fields[EV_TYPE] = constant(setup->type_text[call->op]);
 	if (!given[EV_DATA])
-	{
-		initStringInfo(&buf);
-		setup->format->data(&buf, call);
-		fields[EV_DATA] = buf.data;
-	}
+		fields[EV_DATA] = written(call, setup->format->data);
 	if (!given[EV_EXTRA1])
-		fields[EV_EXTRA1] = psprintf("%s.%s", setup->schema_name, setup->table_name);
-	if (!given[EV_EXTRA2] && setup->backup && call->op == 'U')
-	{
-		initStringInfo(&buf);
-		setup->format->backup(&buf, call);
-		fields[EV_EXTRA2] = buf.data;
-	}
+		fields[EV_EXTRA1] = constant(setup->table_text);
+	if (!given[EV_EXTRA2] && setup->backup && call->op == OP_UPDATE)
+		fields[EV_EXTRA2] = written(call, setup->format->backup);
 }
 
-static void
-insert_event(const char *queue_name, char **fields)
+/* What the format writes, as a text that has never been anything else. */
+static NullableDatum
+written(const TrigaCall *call, void (*write) (StringInfo, const TrigaCall *))
 {
-	static SPIPlanPtr plan = NULL;
-	Datum		values[1 + NUM_EV_FIELDS];
-	char		nulls[1 + NUM_EV_FIELDS];
-	int			rc;
+	StringInfoData buf;
 
-	if (plan == NULL)
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	write(&buf, call);
+	SET_VARSIZE(buf.data, buf.len);
+	return constant((text *) buf.data);
+}
+
+static NullableDatum
+constant(text *value)
+{
+	return (NullableDatum)
 	{
-		Oid			types[1 + NUM_EV_FIELDS];
-		SPIPlanPtr	fresh;
-
-		for (int i = 0; i < lengthof(types); i++)
-			types[i] = TEXTOID;
-		fresh = SPI_prepare("select pgq.insert_event($1, $2, $3, $4, $5, $6, $7)",
-							lengthof(types), types);
-		if (fresh == NULL || SPI_keepplan(fresh) != 0)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		plan = fresh;
-	}
-
-	values[0] = CStringGetTextDatum(queue_name);
-	nulls[0] = ' ';
-	for (int i = 0; i < NUM_EV_FIELDS; i++)
-	{
-		values[i + 1] = fields[i] ? CStringGetTextDatum(fields[i]) : (Datum) 0;
-		nulls[i + 1] = fields[i] ? ' ' : 'n';
-	}
-	rc = SPI_execute_plan(plan, values, nulls, false, 0);
-	if (rc != SPI_OK_SELECT)
-		elog(ERROR, "pgq.insert_event failed: %s", SPI_result_code_string(rc));
+		.value = PointerGetDatum(value),
+			.isnull = value == NULL
+	};
 }

@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "utils/builtins.h"
 
 /* What pgq.insert_event takes after the queue's name, in its order. */
 typedef enum EventField
@@ -34,12 +35,24 @@ typedef enum EventField
 	EV_NONE = -1
 } EventField;
 
+/* How a value becomes text: the commonest types need no function call. */
+typedef enum TrigaOutput
+{
+	OUTPUT_FUNCTION,
+	OUTPUT_TEXT,				/* the value's bytes as they are */
+	OUTPUT_BOOL,
+	OUTPUT_INT2,
+	OUTPUT_INT4,
+	OUTPUT_INT8
+} TrigaOutput;
+
 /* One live column of the table. */
 typedef struct TrigaColumn
 {
 	int			index;			/* place in the arrays of a deformed row */
 	const char *name;
 	const char *label;			/* the name as TrigaFormat.label writes it */
+	const char *ident;			/* the name as it stands in SQL */
 	Oid			typid;
 	int16		typlen;
 	bool		typbyval;
@@ -49,8 +62,17 @@ typedef struct TrigaColumn
 	bool		ignored;		/* named by ignore= */
 	bool		in_pkey;
 	bool		generated;		/* stored generated column */
+	TrigaOutput kind;
 	FmgrInfo	output;			/* the type's output function */
 } TrigaColumn;
+
+/* The text of a value; not terminated. data is NULL for NULL. */
+typedef struct TrigaText
+{
+	const char *data;
+	int			len;
+	char		number[MAXINT8LEN + 1]; /* room for what data may point to */
+} TrigaText;
 
 /* An option whose value is SQL over the row. */
 typedef struct TrigaExpression
@@ -72,6 +94,16 @@ typedef struct TrigaRow
 } TrigaRow;
 
 struct TrigaFormat;
+
+/* What a trigger fires for. */
+typedef enum TrigaOp
+{
+	OP_INSERT,
+	OP_UPDATE,
+	OP_DELETE,
+	OP_TRUNCATE,
+	NUM_OPS
+} TrigaOp;
 
 /* All that is known of a trigger before it fires. */
 typedef struct TrigaSetup
@@ -95,21 +127,29 @@ typedef struct TrigaSetup
 	const char *ignore_list;	/* as given, NULL if not */
 	const char *pkey_list;		/* as given or found, NULL on a keyless table */
 	bool		pkey_given;
+	const char *column_kinds;	/* logtriga: a letter a column, else NULL */
 	List	   *pkey_names;		/* char *, in the order of pkey_list */
 	bool		has_expressions;
 	TrigaExpression expressions[NUM_EXPRESSIONS];
+
+	/* the fields that are the same in all events */
+	text	   *queue_text;
+	text	   *type_text[NUM_OPS];
+	text	   *table_text;		/* schema.table */
 
 	/* the columns: neither dropped nor virtual ones */
 	int			natts;			/* length of a deformed row */
 	int			ncolumns;
 	TrigaColumn *columns;
+	bool		has_ignored;	/* some column does not count */
+	bool		has_magic;
 } TrigaSetup;
 
 /* One firing; rows are NULL where the operation has none. */
 typedef struct TrigaCall
 {
 	TrigaSetup *setup;
-	char		op;				/* I, U, D, R (truncate) */
+	TrigaOp		op;
 	TrigaRow   *new_row;
 	TrigaRow   *old_row;
 	TrigaRow   *row;			/* what the event is about: new, for D old */
@@ -118,28 +158,38 @@ typedef struct TrigaCall
 /* How one of the SQL functions writes its events. */
 typedef struct TrigaFormat
 {
+	const char *name;			/* of the SQL function */
+	/* arguments of the oldest kind: a letter a column, nothing else */
+	bool		by_position;
 	/* a column's name as it stands in rows; palloc'd */
 	char	   *(*label) (const char *name);
-	void		(*type) (StringInfo out, const TrigaCall *call);
+	void		(*type) (StringInfo out, const TrigaSetup *setup, TrigaOp op);
 	void		(*data) (StringInfo out, const TrigaCall *call);
 	/* the old row for ev_extra2 */
 	void		(*backup) (StringInfo out, const TrigaCall *call);
 } TrigaFormat;
 
 /* in triggers.c */
-extern const char *triga_op_name(char op);
+extern const char triga_op_letter[NUM_OPS];
+extern const char *const triga_op_name[NUM_OPS];
 
 /* in setup.c */
 extern TrigaSetup *triga_setup_acquire(TriggerData *tg, const TrigaFormat *format);
 extern void triga_setup_release(TrigaSetup *setup);
+
+/* in column.c */
 extern bool triga_in_data(const TrigaColumn *col, const TrigaRow *row);
-extern char *triga_output(TrigaColumn *col, const TrigaRow *row);
+extern void triga_output_init(TrigaColumn *col, MemoryContext context);
+extern void triga_output(TrigaColumn *col, const TrigaRow *row, TrigaText *out);
 extern bool triga_changed(const TrigaCall *call, const TrigaColumn *col);
 extern bool triga_key_changed(const TrigaCall *call);
 
 /* in expression.c */
 extern bool triga_when(TrigaCall *call);
 extern char *triga_expression(TrigaCall *call, EventField field);
+
+/* in insert.c */
+extern void triga_insert_event(text *queue_name, const NullableDatum *fields);
 
 /* in format_url.c */
 extern const TrigaFormat triga_format_url;
@@ -151,5 +201,6 @@ extern const TrigaFormat triga_format_json;
 
 /* in format_sql.c */
 extern const TrigaFormat triga_format_sql;
+extern const TrigaFormat triga_format_log;
 
 #endif							/* PGQ_TRIGGERS_H */

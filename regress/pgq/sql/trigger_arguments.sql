@@ -49,6 +49,15 @@ insert into item values (2, 'b', null, null);
 update item set price = 6;
 drop trigger t on item;
 
+-- a name with a blank in it is one name, if there is such a column
+create table blank (id int primary key, "first name" text, first int, name int);
+create trigger t after insert or update on blank
+    for each row execute function pgq.jsontriga('q', 'pkey=id , first name', 'ignore=name first');
+insert into blank values (1, 'a', 2, 3);
+update blank set first = 5, name = 6;
+update blank set "first name" = 'b';
+drop table blank;
+
 -- SKIP: the event instead of the row
 create trigger t before insert or update or delete on item
     for each row execute function pgq.logutriga('q', 'SKIP', 'when=id < 100');
@@ -68,6 +77,27 @@ insert into item values (3, 'c', null, null);
 update item set price = 8 where id = 3;
 delete from item where id = 3;
 select * from item order by id;
+drop trigger t on item;
+
+-- instead of what a view cannot do by itself
+create view item_view as select * from item;
+create trigger t instead of insert or update or delete on item_view
+    for each row execute function pgq.logutriga('q', 'pkey=id', 'backup');
+insert into item_view values (9, 'view', null, null);
+with changed as (update item_view set name = 'seen' where id > 0 returning id) select count(*) > 0 as told from changed;
+delete from item_view where id = 1;
+drop trigger t on item_view;
+create trigger t instead of insert on item_view for each row execute function pgq.sqltriga('q', 'SKIP');
+with told as (insert into item_view values (9, 'view', null, null) returning id) select count(*) from told;
+drop view item_view;
+select id from item order by id;
+
+-- what has no key, or changes it, fails even where when= would keep silent
+create trigger t before update on item for each row execute function pgq.logutriga('q', 'when=false');
+update item set id = id + 1000;
+drop trigger t on item;
+create trigger t before update on item for each row execute function pgq.logutriga('q', 'when=false', 'pkey=');
+update item set name = 'x';
 drop trigger t on item;
 
 -- deny: no change at all
@@ -104,9 +134,6 @@ drop trigger t on item;
 create trigger t after insert on item for each statement execute function pgq.logutriga('q');
 insert into item values (8, 'h', null, null);
 drop trigger t on item;
-create view item_view as select * from item;
-create trigger t instead of insert on item_view for each row execute function pgq.logutriga('q');
-insert into item_view values (8, 'h', null, null);
 create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'ignore=name');
 truncate item;
 drop trigger t on item;
@@ -119,7 +146,12 @@ drop trigger t on item;
 create trigger t after truncate on item for each statement execute function pgq.logutriga('q', 'ev_extra2=1');
 truncate item;
 drop trigger t on item;
+-- SKIP holds back rows, not a TRUNCATE
+create trigger t before truncate on item for each statement execute function pgq.logutriga('q', 'SKIP');
+truncate item;
+select count(*) from item;
 select pgq.logutriga();
+select pgq.jsontriga();
 
 :original;
 set client_min_messages = error;

@@ -32,6 +32,21 @@ create trigger t after insert on item for each row execute function pgq.logutrig
 insert into item values (2, 'a', 10, 'x', 'y');
 drop trigger t on item;
 
+-- nor is it of an SQL word that it stands for something else
+create table word (id int primary key, "user" text, "order" text, "left" text, "null" text, "time" text, text text);
+create trigger t after insert on word for each row execute function pgq.logutriga('q',
+    'ev_extra1=user || text::text', 'ev_extra2=order', 'ev_extra3=left(left, 2) || ''user'' /* order */', 'ev_extra4=time');
+create trigger t_more after insert on word for each row execute function pgq.logutriga('q',
+    'ev_type=null', 'ev_extra1=w.user from (select 5 as "user") w', 'ev_extra2="order" || "user"', 'ev_extra3=lower("left")');
+insert into word values (1, 'me', 'first', 'LEFT', 'nil', 'now', 'txt');
+drop table word;
+
+-- of an option given twice the first one counts; an empty one is NULL
+create trigger t after insert on item for each row execute function pgq.logutriga('q',
+    'ev_extra2=id', 'ev_extra2=id + 1', 'ev_extra1=', 'when=true', 'when=false');
+insert into item values (3, 'a');
+drop trigger t on item;
+
 -- when=
 create trigger t after insert or update or delete on item for each row execute function pgq.logutriga('q',
     'when=id > 5 and name <> ''hidden''', 'ignore=Size,order,item_name');
@@ -48,6 +63,9 @@ insert into item values (1, 'a');
 drop trigger t on item;
 create trigger t after insert on item for each row execute function pgq.logutriga('q', 'when=name = ''a''');
 insert into item values (1, null);
+drop trigger t on item;
+create trigger t after insert on item for each row execute function pgq.logutriga('q', 'when=');
+insert into item values (1, 'a');
 drop trigger t on item;
 create trigger t after insert on item for each row execute function pgq.logutriga('q', 'ev_data=nome');
 insert into item values (1, 'a');
