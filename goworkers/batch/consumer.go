@@ -167,6 +167,7 @@ type source struct {
 	metrics consumerMetrics
 
 	registered bool // asked for once in a process; see next
+	ear        ear
 }
 
 func newSource(job *Job, cfg ConsumerConfig) (source, error) {
@@ -188,6 +189,7 @@ func newSource(job *Job, cfg ConsumerConfig) (source, error) {
 		cfg:     cfg,
 		log:     job.Log.WithFields(logrus.Fields{"queue": cfg.QueueName, "consumer": cfg.ConsumerName}),
 		metrics: newConsumerMetrics(job, cfg),
+		ear:     ear{period: listenPeriod},
 	}, nil
 }
 
@@ -258,6 +260,9 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 		s.registered = true
 	}
 	wish := pgq.Wish{MinLag: s.cfg.KeepLag, MinCount: s.cfg.CollectEvents, MinInterval: s.cfg.CollectInterval}
+	if err := s.listen(ctx, src, wish); err != nil {
+		return nil, nil, err
+	}
 	var b *pgq.Batch
 	if wish == (pgq.Wish{}) {
 		b, err = pgq.NextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)

@@ -19,7 +19,11 @@
 // database, NewRemoteConsumer and NewSerialConsumer for work in another one, which
 // keeps the position in pgq_ext. The program gives a Handler; taking batches,
 // reading events, positions and finishing are done around it so that each event
-// takes effect once, whatever stops when. examples/user_report is such a program.
+// takes effect once, whatever stops when. A consumer whose queue has queue_notify set
+// listens to its ticks and takes a batch at once; it polls every 10 s all the same,
+// since word may be lost, and asks then whether the setting still holds. With
+// pgq_keep_lag or pgq_batch_collect_*, through a connection pooler and on schemas
+// before 4.0 it polls every loop_delay. examples/user_report is such a program.
 //
 // The smallest program:
 //

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
@@ -39,6 +40,7 @@ type Job struct {
 	rounds  *prometheus.CounterVec
 	lastOK  prometheus.Gauge
 	labels  prometheus.Labels
+	pauses  pauses // of the round under way
 
 	succeededOnce bool // lastOK is registered
 }
@@ -120,7 +122,8 @@ func (j *Job) Close() error {
 // Run calls work until the job shall end, and returns nil then.
 //
 // work returns more = true to be called again at once; else the job sleeps
-// loop_delay. An error is logged once (the same error again only at level
+// loop_delay, or, when its consumer's queue sends word of ticks, until word comes,
+// 10 s at most. An error is logged once (the same error again only at level
 // debug), connections are dropped, and work is called again after a pause
 // that grows from 1 s to exception_sleep; a round without error after that
 // logs "recovered". A *UsageError or *ConfigError is returned: trying again
@@ -161,7 +164,9 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			j.reload(roundCtx)
 		default:
 		}
+		j.pauses = pauses{}
 		more, err := work(roundCtx)
+		var listening *pgx.Conn
 		pause := j.Config.LoopDelay
 		switch {
 		case err != nil && isClosed(signals.Kill):
@@ -181,6 +186,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			j.succeeded()
 			trouble.Over(j.Log)
 			j.recycle()
+			listening, pause = j.pauses.earAfter(pause)
 		}
 		if j.Config.StatsPeriod <= 0 || time.Since(lastStats) >= j.Config.StatsPeriod {
 			j.flushStats()
@@ -198,15 +204,9 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 		case j.Config.LoopDelay == 0:
 			return nil
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		case <-signals.Stop:
-		case <-signals.Reload:
+		if j.sleep(ctx, signals, pause, listening) {
 			j.reload(roundCtx)
 		}
-		timer.Stop()
 		switch {
 		case isClosed(signals.Kill):
 			return ErrTerminated
@@ -214,6 +214,28 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			return nil
 		}
 	}
+}
+
+// sleep pauses until there is something to do; it says true when that is a reload.
+// When listening is not nil it may hear of something to do meanwhile.
+func (j *Job) sleep(ctx context.Context, signals *Signals, pause time.Duration, listening *pgx.Conn) (reload bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	var woken <-chan struct{} // nil: never
+	if listening != nil {
+		var end func()
+		woken, end = waitForWord(listening, pause)
+		defer end()
+	}
+	select {
+	case <-timer.C:
+	case <-woken:
+	case <-ctx.Done():
+	case <-signals.Stop:
+	case <-signals.Reload:
+		return true
+	}
+	return false
 }
 
 // succeeded counts a round. Before the first there is no last success to tell of:

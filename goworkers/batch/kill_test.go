@@ -4,8 +4,11 @@ package batch
 // doubled.
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +28,8 @@ func TestConsumersSurviveAStopAtAnyStep(t *testing.T) {
 			r.register(t)
 			faults := pgtest.NewFaults(t)
 			config := r.config(faults.Through(t, r.src), faults.Through(t, r.dst))
+			config.LoopDelay = time.Second // it listens
+			r.notify(t, true)
 
 			var want []string
 			produce := func() {
@@ -91,6 +96,80 @@ func TestConsumersSurviveAStopAtAnyStep(t *testing.T) {
 			t.Logf("stopped before and after each of %d requests, %d events", steps, len(want))
 		})
 	}
+}
+
+// consumerEnv makes this program a consumer, with the ini file that it names.
+const consumerEnv = "BATCH_TEST_CONSUMER"
+
+func consume(path string) {
+	var cfg RemoteConfig
+	err := mainRun(context.Background(), "consumer", &cfg, []string{path}, os.Stdout, os.Stderr, func(job *Job) (Worker, error) {
+		return NewRemoteConsumer(job, cfg, apply)
+	})
+	os.Exit(Report(os.Stderr, "consumer", err))
+}
+
+// The same with a process that is killed, and another one that goes on.
+func TestAConsumerProcessIsKilledAtAnyStep(t *testing.T) {
+	t.Parallel()
+	r := setupRoad(t)
+	r.register(t)
+	r.notify(t, true)
+	faults := pgtest.NewFaults(t)
+	ini := writeIni(t, fmt.Sprintf("[consumer]\njob_name = %s\nqueue_name = %s\npgq_lazy_fetch = 2\nsrc_db = %s\ndst_db = %s\n",
+		testConsumer, testQueue, faults.Through(t, r.src).DSN, faults.Through(t, r.dst).DSN))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(what string, done func() bool) {
+		t.Helper()
+		var out bytes.Buffer
+		process := exec.Command(self)
+		process.Env = append(os.Environ(), consumerEnv+"="+ini)
+		process.Stderr = &out
+		if err := process.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = process.Process.Kill()
+			_ = process.Wait()
+			if t.Failed() {
+				t.Logf("the process said:\n%s", out.String())
+			}
+		}()
+		pgtest.Eventually(t, time.Minute, what, done)
+	}
+	var want []string
+	produce := func() {
+		t.Helper()
+		data := fmt.Sprintf("%05d", len(want))
+		want = append(want, data)
+		r.produce(t, data)
+	}
+	all := func() bool { return len(applied(t, r.dst)) >= len(want) }
+	finished := func() bool {
+		return pgtest.Value[bool](t, r.src, `select sub_batch is null and sub_last_tick = (select max(tick_id) from pgq.tick) from pgq.subscription`)
+	}
+	produce()
+	faults.Count()
+	run("the events are applied", func() bool { return all() && finished() })
+	steps := faults.Steps()
+	for step := 1; step <= steps; step++ {
+		produce()
+		if step%2 == 0 {
+			faults.CutBefore(step)
+		} else {
+			faults.CutAfter(step)
+		}
+		run(fmt.Sprintf("step %d of %d comes", step, steps), faults.Cut)
+	}
+	faults.Count()
+	run("the events are applied", func() bool { return all() && finished() })
+	if got := applied(t, r.dst); !slices.Equal(got, want) {
+		t.Errorf("applied %v\nwant    %v", got, want)
+	}
+	t.Logf("killed at each of %d steps", steps)
 }
 
 // The kill test is worth something only if it can fail: a handler that writes
