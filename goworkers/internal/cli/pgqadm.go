@@ -4,10 +4,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,13 +25,18 @@ const pgqadmSection = "pgqadm"
 
 // admin is one admin command under way.
 type admin struct {
-	ini  string
-	db   *pgx.Conn
-	name string // of the database
-	args []string
-	json bool
-	set  map[string]bool // switches given
-	out  io.Writer
+	ini     string
+	dsn     batch.ConnString
+	job     string // its name, which the server is told
+	db      *pgx.Conn
+	name    string // of the database
+	version string // of pgq in it, once it is known
+	args    []string
+	json    bool
+	set     map[string]bool   // switches given
+	values  map[string]string // switches given that have a value
+	out     io.Writer
+	err     io.Writer
 }
 
 // adminCommand is what stands behind the ini file.
@@ -37,27 +44,64 @@ type adminCommand struct {
 	name, args, usage string
 	min, max          int      // of arguments; max -1 is any number
 	switches          []string // that it knows
+	values            []string // that it knows and that have a value
 	noSchema          bool     // works without pgq
+	connects          bool     // opens its connection itself
+	alone             bool     // not twice at a time: takes pidfile + ".admin"
+	lists             bool     // what it prints is the result, -q or not
 	run               func(ctx context.Context, a *admin) error
 }
 
 var adminCommands = []adminCommand{
-	{name: "install", usage: "create the extension pgq in the database", noSchema: true, run: adminInstall},
+	{name: "install", usage: "create the extension pgq in the database", noSchema: true, alone: true, run: adminInstall},
+	{name: "version", args: "[--json]", usage: "show the versions of program, pgq and server",
+		switches: []string{"json"}, noSchema: true, lists: true, run: adminVersion},
 	{name: "ticker", usage: "run the ticker; -d -s -k -r are for it"},
+	{name: "status", args: "[--json]", usage: "show queues and consumers",
+		switches: []string{"json"}, lists: true, run: adminStatus},
+	{name: "check", args: "[--json]", usage: "name what wants a person; exit code 1 if anything does",
+		switches: []string{"json"}, lists: true, run: adminCheck},
+	{name: "blockers", args: "[--json]", usage: "show what keeps queues from rotating their tables",
+		switches: []string{"json"}, lists: true, run: adminBlockers},
 	{name: "create", args: "QUEUE", usage: "create a queue", min: 1, max: 1, run: adminCreate},
-	{name: "drop", args: "QUEUE [--force]", usage: "drop a queue; --force: with its consumers", min: 1, max: 1, switches: []string{"force"}, run: adminDrop},
-	{name: "register", args: "QUEUE CONSUMER", usage: "register a consumer on a queue", min: 2, max: 2, run: adminRegister},
+	{name: "drop", args: "QUEUE [--force]", usage: "drop a queue; --force: with its consumers",
+		min: 1, max: 1, switches: []string{"force"}, run: adminDrop},
+	{name: "config", args: "[QUEUE [KEY=VALUE …]] [--json]", usage: "show or set parameters of queues; value none: not set",
+		max: -1, switches: []string{"json"}, lists: true, run: adminConfig},
+	{name: "rebase", args: "QUEUE", usage: "repair a queue that was restored into another server",
+		min: 1, max: 1, alone: true, run: adminRebase},
+	{name: "register", args: "QUEUE CONSUMER [--at TICK]", usage: "register a consumer, or move it to a tick",
+		min: 2, max: 2, values: []string{"at", "slots", "key"}, run: adminRegister},
+	{name: "register", args: "QUEUE CONSUMER --slots N [--key FIELD]", usage: "register a consumer of N parallel slots"},
 	{name: "unregister", args: "QUEUE CONSUMER", usage: "remove a consumer from a queue", min: 2, max: 2, run: adminUnregister},
-	{name: "status", args: "[--json]", usage: "show queues and consumers", switches: []string{"json"}, run: adminStatus},
-	{name: "config", args: "[QUEUE [KEY=VALUE …]]", usage: "show or set settings of queues (--json)", max: -1, switches: []string{"json"}, run: adminConfig},
-	{name: "check", args: "[--json]", usage: "name queues and consumers in trouble; exit code 1 if any", switches: []string{"json"}, run: adminCheck},
+	{name: "consumer-config", args: "[QUEUE [CONSUMER [KEY=VALUE …]]] [--json]", usage: "show or set parameters of consumers",
+		max: -1, switches: []string{"json"}, lists: true, run: adminConsumerConfig},
+	{name: "pause", args: "QUEUE CONSUMER", usage: "give a consumer no batches", min: 2, max: 2, run: adminPause},
+	{name: "resume", args: "QUEUE CONSUMER", usage: "give it batches again", min: 2, max: 2, run: adminResume},
+	{name: "seek", args: "QUEUE CONSUMER TIME", usage: "move a consumer to a time: 2026-11-22 14:00, or 2 hours ago",
+		min: 3, max: -1, run: adminSeek},
+	{name: "dlq list", args: "QUEUE CONSUMER [--limit N] [--json]", usage: "show events that a consumer has given up"},
+	{name: "dlq count", args: "[QUEUE CONSUMER] [--json]", usage: "count them"},
+	{name: "dlq retry", args: "QUEUE CONSUMER EVENT …|--all", usage: "put them back into the queue for this consumer"},
+	{name: "dlq delete", args: "QUEUE CONSUMER EVENT …|--all", usage: "forget them"},
+	{name: "dlq", args: "list|count|retry|delete …", min: 1, max: -1,
+		switches: []string{"json", "all"}, values: []string{"limit"}, lists: true, run: adminDeadLetters},
+	{name: "shell", args: "[-Q QUEUE] [-c STATEMENTS | -f FILE]", usage: "a console for commands and SQL; show help lists them",
+		values: []string{"Q", "c", "f"}, connects: true, lists: true, run: adminShell},
 }
 
 func newPgqadm() *cli.Command {
 	var help strings.Builder
 	help.WriteString("Works on the database that db names in the section [pgqadm]. Commands:\n\n")
 	for _, c := range adminCommands {
-		fmt.Fprintf(&help, "   %-34s %s\n", strings.TrimSpace(c.name+" "+c.args), c.usage)
+		if c.usage == "" {
+			continue
+		}
+		line := strings.TrimSpace(c.name + " " + c.args)
+		if len(line) >= helpIndent {
+			line += "\n" + strings.Repeat(" ", helpIndent+3)
+		}
+		fmt.Fprintf(&help, "   %-*s%s\n", helpIndent, line, c.usage)
 	}
 	help.WriteString("\nExample:\n\n   pgqadm ticker.ini install\n   pgqadm -d ticker.ini ticker\n   pgqadm ticker.ini create myqueue")
 	return jobCommand("pgqadm", "install pgq, run its ticker, look after queues and consumers",
@@ -70,39 +114,36 @@ func newPgqadm() *cli.Command {
 		})
 }
 
-func runAdmin(ctx context.Context, opt batch.Options, args []string) error {
-	var names []string
+// helpIndent is where the help tells what a command does.
+const helpIndent = 36
+
+// adminCommandNames are those of the commands that can be run.
+func adminCommandNames() (names []string) {
 	for _, c := range adminCommands {
-		names = append(names, c.name)
+		if c.run != nil || c.name == "ticker" {
+			names = append(names, c.name)
+		}
 	}
+	return names
+}
+
+func runAdmin(ctx context.Context, opt batch.Options, args []string) error {
 	if len(args) == 0 {
-		return batch.Usagef("no command given; behind the ini file stands one of %s", strings.Join(names, ", "))
+		return batch.Usagef("no command given; behind the ini file stands one of %s", strings.Join(adminCommandNames(), ", "))
 	}
 	if strings.HasPrefix(args[0], "-") {
 		return batch.Usagef("option %s stands behind the ini file; usage: pgqadm [options] CONFIG.ini COMMAND [arguments]", args[0])
 	}
-	i := slices.Index(names, args[0])
-	if i < 0 {
-		return batch.Usagef("unknown command %q; it is one of %s", args[0], strings.Join(names, ", "))
+	if !slices.Contains(adminCommandNames(), args[0]) {
+		return batch.Usagef("unknown command %q; it is one of %s", args[0], strings.Join(adminCommandNames(), ", "))
 	}
 	if i := slices.Index(args, ""); i > 0 {
 		return batch.Usagef("argument %d of %s is empty", i, args[0])
 	}
-	command := adminCommands[i]
-	a := &admin{ini: opt.Path, set: map[string]bool{}, out: opt.Stdout}
-	for _, arg := range args[1:] {
-		if !strings.HasPrefix(arg, "-") {
-			a.args = append(a.args, arg)
-			continue
-		}
-		name := strings.TrimLeft(arg, "-")
-		if !slices.Contains(command.switches, name) {
-			return batch.Usagef("%s has no option %s; usage: pgqadm [options] CONFIG.ini %s %s", command.name, arg, command.name, command.args)
-		}
-		a.set[name] = true
-	}
-	if n := len(a.args); n < command.min || (n > command.max && command.max >= 0) {
-		return batch.Usagef("wrong number of arguments; usage: pgqadm [options] CONFIG.ini %s", strings.TrimSpace(command.name+" "+command.args))
+	command := adminCommands[slices.IndexFunc(adminCommands, func(c adminCommand) bool { return c.name == args[0] })]
+	a := &admin{ini: opt.Path, out: opt.Stdout, err: opt.Stderr}
+	if err := a.parse(command, args[1:]); err != nil {
+		return err
 	}
 	if command.name == "ticker" {
 		return runPgqadmTicker(ctx, opt)
@@ -110,30 +151,83 @@ func runAdmin(ctx context.Context, opt batch.Options, args []string) error {
 	if opt.Daemon {
 		return batch.Usagef("%s does not run in the background; only ticker does", command.name)
 	}
-	if opt.Quiet {
-		switch command.name {
-		case "status", "config", "check":
-		default:
-			a.out = io.Discard
-		}
+	if opt.Quiet && !command.lists {
+		a.out = io.Discard
 	}
 
 	var cfg ticker.Config
 	if _, err := batch.LoadConfig(pgqadmSection, &cfg, opt); err != nil {
 		return err
 	}
+	if command.alone && cfg.PidFile != "" {
+		// Never that of the ticker, which goes on meanwhile.
+		pidfile, err := batch.WritePidFile(cfg.PidFile + ".admin")
+		if err != nil {
+			return err
+		}
+		defer pidfile.Remove()
+	}
+	a.dsn, a.job, a.json = cfg.DB, cfg.JobName, a.set["json"]
+	if command.connects {
+		return command.run(ctx, a)
+	}
 	db, err := batch.Connect(ctx, cfg.DB, cfg.JobName)
 	if err != nil {
 		return fmt.Errorf("%s: [%s] db: %w", opt.Path, pgqadmSection, err)
 	}
 	defer db.Close(context.WithoutCancel(ctx))
-	a.db, a.name, a.json = db, db.Config().Database, a.set["json"]
+	a.db, a.name = db, db.Config().Database
 	if !command.noSchema {
 		if err := a.checkVersion(ctx); err != nil {
 			return err
 		}
 	}
 	return a.explain(command.run(ctx, a))
+}
+
+// parse sorts what stands behind a command's name into arguments and switches.
+func (a *admin) parse(command adminCommand, args []string) error {
+	a.set, a.values = map[string]bool{}, map[string]string{}
+	usage := strings.TrimSpace("pgqadm [options] CONFIG.ini " + command.name + " " + command.args)
+	for i := 0; i < len(args); i++ {
+		if !strings.HasPrefix(args[i], "-") {
+			a.args = append(a.args, args[i])
+			continue
+		}
+		name, value, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		switch {
+		case slices.Contains(command.values, name):
+			if !hasValue {
+				if i++; i == len(args) {
+					return batch.Usagef("option --%s of %s needs a value", name, command.name)
+				}
+				value = args[i]
+			}
+			a.values[name] = value
+		case slices.Contains(command.switches, name) && !hasValue:
+			a.set[name] = true
+		default:
+			return batch.Usagef("%s has no option %s; usage: %s", command.name, args[i], usage)
+		}
+	}
+	if n := len(a.args); n < command.min || (n > command.max && command.max >= 0) {
+		return batch.Usagef("wrong number of arguments; usage: %s", usage)
+	}
+	return nil
+}
+
+// number reads the value of a switch that is a number; without the switch it is
+// fallback.
+func (a *admin) number(name string, fallback, least int64) (int64, error) {
+	text, given := a.values[name]
+	if !given {
+		return fallback, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < least {
+		return 0, batch.Usagef("--%s %q: give a whole number, %d or more", name, text, least)
+	}
+	return n, nil
 }
 
 // checkVersion says what to do about a database that has no pgq or an old one.
@@ -146,33 +240,69 @@ func (a *admin) checkVersion(ctx context.Context) error {
 		return fmt.Errorf("%s: [%s] db: database %q has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update",
 			a.ini, pgqadmSection, a.name, version)
 	}
+	a.version = version
 	return nil
 }
 
 // explain turns an error of the server into one line that says what to do.
 func (a *admin) explain(err error) error {
-	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
-	case pgq.IsNotInstalled(err):
+	case pgq.IsNotInstalled(err) && a.old():
+		return fmt.Errorf("this needs pgq 4.0 or newer, and database %q has pgq %s; update it with: alter extension pgq update", a.name, a.version)
+	case pgq.IsNotInstalled(err) && a.version == "":
 		return fmt.Errorf("%s: [%s] db: pgq is not installed in database %[3]q; install it with: pgqadm %[1]s install", a.ini, pgqadmSection, a.name)
-	case pgq.IsQueueNotFound(err) && len(a.args) > 0:
-		return a.noQueue(a.args[0])
-	case errors.As(err, &pgErr):
-		what, _, _ := strings.Cut(err.Error(), ": "+pgErr.Error())
-		line := fmt.Sprintf("%s: %s (SQLSTATE %s)", what, pgErr.Message, pgErr.Code)
-		if what == err.Error() {
-			line = fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
-		}
-		for _, more := range []string{pgErr.Detail, pgErr.Hint} {
-			if more != "" {
-				line += "; " + strings.TrimSuffix(more, ".")
-			}
-		}
-		return errors.New(line)
+	case pgq.IsQueueNotFound(err) && a.queue() != "":
+		return a.noQueue(a.queue())
+	case pgq.IsNotSubscribed(err) && a.consumer() != "":
+		return a.noConsumer(a.queue(), a.consumer())
 	}
-	return err
+	return serverError(err)
+}
+
+// serverError turns an error that comes from a server into one line.
+func serverError(err error) error {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return err
+	}
+	what, _, _ := strings.Cut(err.Error(), ": "+pgErr.Error())
+	line := fmt.Sprintf("%s: %s (SQLSTATE %s)", what, pgErr.Message, pgErr.Code)
+	if what == err.Error() {
+		line = fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+	}
+	for _, more := range []string{pgErr.Detail, pgErr.Hint} {
+		if more != "" {
+			line += "; " + strings.TrimSuffix(more, ".")
+		}
+	}
+	return errors.New(line)
+}
+
+// old tells whether the database has a pgq from before 4.0: one that lacks much of
+// what we can do.
+func (a *admin) old() bool {
+	return a.version != "" && strings.HasPrefix(a.version, "3")
+}
+
+// queue is the queue that the command names, consumer the consumer; "" is none.
+func (a *admin) queue() string    { return a.arg(0) }
+func (a *admin) consumer() string { return a.arg(1) }
+
+func (a *admin) arg(i int) string {
+	if i < len(a.args) {
+		return a.args[i]
+	}
+	return ""
+}
+
+func (a *admin) noQueue(queue string) error {
+	return fmt.Errorf("queue %q does not exist; create it with: pgqadm %s create %s", queue, a.ini, queue)
+}
+
+func (a *admin) noConsumer(queue, consumer string) error {
+	return fmt.Errorf("consumer %q is not registered on queue %q; list them with: pgqadm %s status", consumer, queue, a.ini)
 }
 
 func (a *admin) say(format string, args ...any) error {
@@ -180,73 +310,9 @@ func (a *admin) say(format string, args ...any) error {
 	return err
 }
 
-const (
-	availableSQL = `
-		select installed_version, default_version
-		  from pg_catalog.pg_available_extensions
-		 where name = 'pgq'`
-	installSQL = `create extension pgq`
-)
-
-func adminInstall(ctx context.Context, a *admin) error {
-	var installed *string
-	var available string
-	switch err := a.db.QueryRow(ctx, availableSQL).Scan(&installed, &available); {
-	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("the server of database %q has no extension pgq to install; install the SkyTools package on its machine first", a.name)
-	case err != nil:
-		return err
-	case installed != nil && *installed == available:
-		return a.say("pgq %s is installed already", *installed)
-	case installed != nil:
-		return a.say("pgq %s is installed already, the server has %s; update with: alter extension pgq update", *installed, available)
-	}
-	if _, err := a.db.Exec(ctx, installSQL); err != nil {
-		return fmt.Errorf("install pgq in database %q: %w", a.name, err)
-	}
-	version, err := pgq.Version(ctx, a.db)
-	if err != nil {
-		return err
-	}
-	return a.say("pgq %s installed", version)
-}
-
-func adminCreate(ctx context.Context, a *admin) error {
-	created, err := pgq.CreateQueue(ctx, a.db, a.args[0])
-	switch {
-	case err != nil:
-		return err
-	case !created:
-		return a.say("queue %s exists already", a.args[0])
-	}
-	return a.say("queue %s created", a.args[0])
-}
-
-func adminDrop(ctx context.Context, a *admin) error {
-	if err := pgq.DropQueue(ctx, a.db, a.args[0], a.set["force"]); err != nil {
-		return err
-	}
-	return a.say("queue %s dropped", a.args[0])
-}
-
-func adminRegister(ctx context.Context, a *admin) error {
-	registered, err := pgq.RegisterConsumer(ctx, a.db, a.args[0], a.args[1])
-	switch {
-	case err != nil:
-		return err
-	case !registered:
-		return a.say("consumer %s is registered on queue %s already", a.args[1], a.args[0])
-	}
-	return a.say("consumer %s registered on queue %s", a.args[1], a.args[0])
-}
-
-func adminUnregister(ctx context.Context, a *admin) error {
-	gone, err := pgq.UnregisterConsumer(ctx, a.db, a.args[0], a.args[1])
-	switch {
-	case err != nil:
-		return err
-	case gone == 0:
-		return fmt.Errorf("consumer %q is not registered on queue %q; list them with: pgqadm %s status", a.args[1], a.args[0], a.ini)
-	}
-	return a.say("consumer %s removed from queue %s", a.args[1], a.args[0])
+func (a *admin) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }

@@ -1,6 +1,6 @@
 package cli
 
-// pgqadm status and check: how queues and consumers are doing.
+// pgqadm status: how queues and consumers are doing.
 
 import (
 	"context"
@@ -30,6 +30,7 @@ type queueStatus struct {
 	IdlePeriod      float64          `json:"ticker_idle_period_seconds"`
 	Paused          bool             `json:"ticker_paused"`
 	External        bool             `json:"external_ticker"`
+	InsertDisabled  bool             `json:"insert_disabled"`
 	TickerLag       *float64         `json:"ticker_lag_seconds"`
 	EventsPerSecond *float64         `json:"events_per_second"`
 	New             *int64           `json:"new_events"`
@@ -44,6 +45,7 @@ type consumerStatus struct {
 	LastTick *int64   `json:"last_tick"`
 	Batch    *int64   `json:"current_batch"`
 	Pending  *int64   `json:"pending_events"`
+	Paused   bool     `json:"paused"`
 }
 
 func seconds(d *time.Duration) *float64 {
@@ -73,25 +75,50 @@ func (a *admin) status(ctx context.Context) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
+	queueParams, err := pgq.QueueParams(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	consumerParams, err := pgq.ConsumerParams(ctx, a.db, "", "")
+	if err != nil {
+		return nil, err
+	}
 	for _, q := range queues {
 		entry := queueStatus{
 			Name: q.Name, Tables: q.Tables, RotationPeriod: q.RotationPeriod.Seconds(),
 			MaxCount: q.TickerMaxCount, MaxLag: q.TickerMaxLag.Seconds(), IdlePeriod: q.TickerIdlePeriod.Seconds(),
 			Paused: q.TickerPaused, External: q.ExternalTicker,
 			TickerLag: seconds(q.TickerLag), EventsPerSecond: q.EventsPerSecond, New: q.NewEvents, LastTick: q.LastTickID,
-			Consumers: []consumerStatus{},
+			Consumers:      []consumerStatus{},
+			InsertDisabled: isOn(queueParams, q.Name, "", "disable_insert"),
 		}
 		for _, c := range consumers {
 			if c.Queue == q.Name {
 				entry.Consumers = append(entry.Consumers, consumerStatus{
 					Name: c.Name, Lag: seconds(c.Lag), LastSeen: seconds(c.LastSeen),
 					LastTick: c.LastTick, Batch: c.CurrentBatch, Pending: c.PendingEvents,
+					Paused: isOn(consumerParams, c.Queue, c.Name, "paused"),
 				})
 			}
 		}
 		s.Queues = append(s.Queues, entry)
 	}
 	return s, nil
+}
+
+// isOn tells whether a parameter is true; one that the schema lacks is not.
+func isOn(list []pgq.Params, queue, consumer, name string) bool {
+	for _, of := range list {
+		if of.Queue != queue || of.Consumer != consumer {
+			continue
+		}
+		for _, p := range of.Params {
+			if p.Name == name {
+				return p.Value != nil && *p.Value == "true"
+			}
+		}
+	}
+	return false
 }
 
 func adminStatus(ctx context.Context, a *admin) error {
@@ -169,70 +196,4 @@ func count(n *int64) string {
 		return "NULL"
 	}
 	return strconv.FormatInt(*n, 10)
-}
-
-// problem is one thing that check found.
-type problem struct {
-	Queue    string `json:"queue_name"`
-	Consumer string `json:"consumer_name,omitempty"`
-	What     string `json:"problem"`
-}
-
-// tickerGrace is how late a tick of an idle queue may be before somebody is
-// told.
-const tickerGrace = 30.0
-
-// problems names what wants a person: queues that get no ticks, and consumers
-// that hold up the rotation of their queue's tables, which grow without limit
-// then.
-func (s *status) problems() []problem {
-	found := []problem{}
-	for _, q := range s.Queues {
-		switch {
-		case q.Paused:
-			found = append(found, problem{Queue: q.Name, What: "the ticker is paused; resume with: config " + q.Name + " ticker_paused=false"})
-		case q.External:
-		case q.TickerLag == nil:
-			found = append(found, problem{Queue: q.Name, What: "has no tick; start the ticker"})
-		case *q.TickerLag > q.IdlePeriod+tickerGrace:
-			found = append(found, problem{Queue: q.Name, What: fmt.Sprintf("the last tick is %s old; is the ticker running?", whole(q.TickerLag))})
-		}
-		for _, c := range q.Consumers {
-			if c.Lag != nil && *c.Lag > q.RotationPeriod {
-				found = append(found, problem{Queue: q.Name, Consumer: c.Name,
-					What: fmt.Sprintf("lags by %s and holds up the rotation (every %s); start it or unregister it", whole(c.Lag), whole(&q.RotationPeriod))})
-			}
-		}
-	}
-	return found
-}
-
-func adminCheck(ctx context.Context, a *admin) error {
-	s, err := a.status(ctx)
-	if err != nil {
-		return err
-	}
-	problems := s.problems()
-	if a.json {
-		if err := a.printJSON(problems); err != nil {
-			return err
-		}
-	} else {
-		for _, p := range problems {
-			who := "queue " + p.Queue
-			if p.Consumer != "" {
-				who += ", consumer " + p.Consumer
-			}
-			if err := a.say("%s: %s", who, p.What); err != nil {
-				return err
-			}
-		}
-		if len(problems) == 0 {
-			return a.say("no problem found, %d queue(s) looked at", len(s.Queues))
-		}
-	}
-	if len(problems) > 0 {
-		return fmt.Errorf("%d problem(s) found", len(problems))
-	}
-	return nil
 }

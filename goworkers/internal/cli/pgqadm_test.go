@@ -31,7 +31,7 @@ func setupPgqadm(t *testing.T, extensions ...string) (*pgtest.Database, func(arg
 	return d, func(args ...string) (int, string, string) {
 		t.Helper()
 		code, stdout, stderr := run(t, append([]string{"pgqadm", ini}, args...)...)
-		return code, stdout, strings.ReplaceAll(stderr, ini, "INI")
+		return code, strings.ReplaceAll(stdout, ini, "INI"), strings.ReplaceAll(stderr, ini, "INI")
 	}
 }
 
@@ -82,17 +82,24 @@ func TestPgqadmConfig(t *testing.T) {
 	d, pgqadm := setupPgqadm(t, "pgq")
 	d.Exec(t, `select pgq.create_queue('q')`)
 	expect(t, pgqadm, "config q queue_ticker_max_lag=0.5s ticker_max_count=7", 0,
-		"q\n    ticker_max_count = 7\n    ticker_max_lag = 0.5s\n    ticker_idle_period = 60s\n    ticker_paused = false\n"+
-			"    rotation_period = 7200s\n    external_ticker = false\n", "")
+		"q\n    ticker_max_count = 7\n    ticker_max_lag = 0.5s\n    ticker_idle_period = 60s\n    ticker_min_lag = 0.025s\n"+
+			"    ticker_paused = false\n    external_ticker = false\n    notify = false\n    rotation_period = 7200s\n    retention = none\n"+
+			"    consumer_expiry = none\n    disable_insert = false\n    per_tx_limit = none\n", "")
 	// what config shows, it takes
 	expect(t, pgqadm, "config q ticker_idle_period=60s rotation_period=7200s --json", 0,
 		`{
   "q": {
+    "consumer_expiry": null,
+    "disable_insert": "false",
     "external_ticker": "false",
+    "notify": "false",
+    "per_tx_limit": null,
+    "retention": null,
     "rotation_period": "7200s",
     "ticker_idle_period": "60s",
     "ticker_max_count": "7",
     "ticker_max_lag": "0.5s",
+    "ticker_min_lag": "0.025s",
     "ticker_paused": "false"
   }
 }
@@ -103,15 +110,19 @@ func TestPgqadmConfig(t *testing.T) {
 	if n := pgtest.Value[int64](t, d, `select queue_ticker_max_count::int8 from pgq.queue`); n != 7 {
 		t.Errorf("ticker_max_count is %d after a failure, want 7", n)
 	}
-	expect(t, pgqadm, "config q speed=9", 2, "", "pgqadm: config: unknown setting \"speed\"; it is one of ticker_max_count, ticker_max_lag, "+
-		"ticker_idle_period, ticker_paused, rotation_period, external_ticker\n")
+	expect(t, pgqadm, "config q speed=9", 2, "", "pgqadm: config: unknown parameter \"speed\"; it is one of ticker_max_count, ticker_max_lag, "+
+		"ticker_idle_period, ticker_min_lag, ticker_paused, external_ticker, notify, rotation_period, retention, consumer_expiry, "+
+		"disable_insert, per_tx_limit\n")
+	expect(t, pgqadm, "config q ticker_max_lag=none", 2, "", "pgqadm: config: ticker_max_lag must have a value; only these may be none: "+
+		"retention, consumer_expiry, per_tx_limit\n")
 	expect(t, pgqadm, "config q ticker_max_count", 2, "", "pgqadm: config: \"ticker_max_count\" is not KEY=VALUE\n")
 }
 
 func TestPgqadmMisuse(t *testing.T) {
 	t.Parallel()
 	_, pgqadm := setupPgqadm(t)
-	names := "install, ticker, create, drop, register, unregister, status, config, check"
+	names := "install, version, ticker, status, check, blockers, create, drop, config, rebase, register, unregister, " +
+		"consumer-config, pause, resume, seek, dlq, shell"
 	expect(t, pgqadm, "", 2, "", "pgqadm: no command given; behind the ini file stands one of "+names+"\n")
 	expect(t, pgqadm, "fly", 2, "", "pgqadm: unknown command \"fly\"; it is one of "+names+"\n")
 	expect(t, pgqadm, "-d ticker", 2, "", "pgqadm: option -d stands behind the ini file; usage: pgqadm [options] CONFIG.ini COMMAND [arguments]\n")
@@ -260,8 +271,8 @@ func TestCheckNamesTroubles(t *testing.T) {
 	expect(t, pgqadm, "check --json", 0, "[]\n", "")
 	d.Exec(t, `update pgq.tick set tick_time = now() - interval '3 hours' where tick_queue = 1;
 		update pgq.queue set queue_ticker_paused = true where queue_name = 'p'`)
-	expect(t, pgqadm, "check", 1, "queue p: the ticker is paused; resume with: config p ticker_paused=false\n"+
-		"queue q: the last tick is 10800s old; is the ticker running?\n"+
-		"queue q, consumer c: lags by 10800s and holds up the rotation (every 7200s); start it or unregister it\n",
+	expect(t, pgqadm, "check", 1, "queue p: the ticker is paused; resume with: pgqadm INI config p ticker_paused=false\n"+
+		"queue q: the last tick is 10800s old; is the ticker running? start it with: pgqadm -d INI ticker, or read its log\n"+
+		"queue q, consumer c: lags by 10800s and holds up the rotation (every 7200s); start it, or remove it with: pgqadm INI unregister q c\n",
 		"pgqadm: 3 problem(s) found\n")
 }
