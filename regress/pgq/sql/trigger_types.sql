@@ -17,7 +17,7 @@ returns bigint as $$
 $$ language sql;
 
 -- Shows what an INSERT of each value becomes.
-create function show(i_values text[][], out type text, out json text, out url text, out sql text)
+create function show(i_values text[][], out type text, out as_json text, out as_url text, out as_sql text)
 returns setof record as $$
 declare
     v_value text[];
@@ -30,12 +30,12 @@ begin
         create trigger t2 after insert on one for each row execute function pgq.logutriga('url');
         create trigger t3 after insert on one for each row execute function pgq.sqltriga('sql');
         execute format('insert into one values (%L)', v_value[2]);
-        select e.data into json from event e where e.queue = 'json';
-        select e.data into url from event e where e.queue = 'url';
-        select e.data into sql from event e where e.queue = 'sql';
+        select e.data into as_json from event e where e.queue = 'json';
+        select e.data into as_url from event e where e.queue = 'url';
+        select e.data into as_sql from event e where e.queue = 'sql';
         -- it is JSON, and the SQL makes the same value again
-        v_check := json;
-        execute 'insert into one ' || sql;
+        v_check := as_json;
+        execute 'insert into one ' || as_sql;
         if (select count(distinct coalesce(o.v::text, 'null')) from one o) <> 1 then
             raise exception 'the value % changed on its way', v_value;
         end if;
