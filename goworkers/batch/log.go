@@ -22,7 +22,15 @@ type lineFormat struct{}
 func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(strings.Replace(e.Time.Format("2006-01-02 15:04:05.000"), ".", ",", 1))
-	fmt.Fprintf(&b, " %d %s %s", os.Getpid(), strings.ToUpper(e.Level.String()), oneLine(e.Message))
+	fmt.Fprintf(&b, " %d ", os.Getpid())
+	writeEntry(&b, e)
+	b.WriteByte('\n')
+	return b.Bytes(), nil
+}
+
+// writeEntry writes `INFO message key=value`.
+func writeEntry(b *bytes.Buffer, e *logrus.Entry) {
+	fmt.Fprintf(b, "%s %s", strings.ToUpper(e.Level.String()), oneLine(e.Message))
 	keys := make([]string, 0, len(e.Data))
 	for key := range e.Data {
 		keys = append(keys, key)
@@ -33,10 +41,8 @@ func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 		if value == "" || strings.ContainsAny(value, " =\"\n\r\t") {
 			value = strconv.Quote(value)
 		}
-		fmt.Fprintf(&b, " %s=%s", key, value)
+		fmt.Fprintf(b, " %s=%s", key, value)
 	}
-	b.WriteByte('\n')
-	return b.Bytes(), nil
 }
 
 // oneLine keeps an entry on its line, so that nobody can forge another.

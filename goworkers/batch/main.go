@@ -23,6 +23,7 @@ type Options struct {
 	Stop    bool              // -s: tell the running job to end after the current work
 	Kill    bool              // -k: tell the running job to end at once
 	Quiet   bool              // -q: log only what needs a person
+	Silent  bool              // -q of pgqd: log nothing to stderr
 	Verbose bool              // -v: log the steps
 	Sample  bool              // --ini: print a commented sample and end
 
@@ -124,12 +125,24 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	}
 
 	console := opt.Stderr
+	if opt.Silent {
+		console = nil
+	}
+	var sys *syslogHook
+	var noSyslog error
+	if s, ok := cfg.(Syslogger); ok {
+		if ident, facility := s.Syslog(); ident != "" {
+			if sys, noSyslog = openSyslog("", "", ident, facility); sys != nil {
+				defer sys.Close()
+			}
+		}
+	}
 	var daemon *Daemon
 	if opt.Daemon {
 		if common.PidFile == "" {
 			return Usagef("%s: [%s] pidfile: is missing; a daemon needs one, add pidfile = …", opt.Path, service)
 		}
-		if common.LogFile == "" {
+		if common.LogFile == "" && sys == nil {
 			return Usagef("%s: [%s] logfile: is missing; a daemon has no terminal to log to, add logfile = …", opt.Path, service)
 		}
 		if daemon, err = Daemonize(); daemon == nil {
@@ -156,6 +169,12 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	}
 	defer job.Close()
 	job.Signals = signals
+	if sys != nil {
+		job.logger.AddHook(sys)
+	}
+	if noSyslog != nil {
+		job.Log.WithError(noSyslog).Info("syslog cannot be reached, the log goes to stderr and logfile only")
+	}
 	for _, warning := range section.Warnings(cfg) {
 		job.Log.Warn(warning)
 	}
@@ -200,11 +219,11 @@ func RunWorker(ctx context.Context, service string, cfg Config, opt Options, sta
 				return err
 			}
 			target.Set(fresh.Elem())
-			job.configure(*cfg.Common())
+			job.Configure(*cfg.Common())
 			next, err := start(job)
 			if err != nil {
 				target.Set(kept)
-				job.configure(*cfg.Common())
+				job.Configure(*cfg.Common())
 				return err
 			}
 			worker = next
@@ -214,9 +233,10 @@ func RunWorker(ctx context.Context, service string, cfg Config, opt Options, sta
 	})
 }
 
-// configure takes over what can change while the job runs; pidfile, logfile
-// and metrics_listen stay until the next start.
-func (j *Job) configure(cfg JobConfig) {
+// Configure takes over what can change while the job runs; pidfile, logfile,
+// metrics_listen and syslog stay until the next start. It belongs to the goroutine
+// that runs the job; RunWorker calls it itself.
+func (j *Job) Configure(cfg JobConfig) {
 	cfg.PidFile, cfg.LogFile, cfg.MetricsListen = j.Config.PidFile, j.Config.LogFile, j.Config.MetricsListen
 	j.Config = cfg
 	j.logger.SetLevel(newLogger(&cfg, io.Discard).Level)

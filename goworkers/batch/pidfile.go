@@ -145,6 +145,9 @@ func alive(pid int) int {
 	return pid
 }
 
+// ErrNotRunning is a pid file without a living process.
+var ErrNotRunning = errors.New("no process is running")
+
 // SignalRunning sends a signal to the process that owns the pid file and
 // returns its pid.
 func SignalRunning(path string, sig syscall.Signal) (int, error) {
@@ -156,7 +159,7 @@ func SignalRunning(path string, sig syscall.Signal) (int, error) {
 		return 0, err
 	}
 	if pid == 0 {
-		return 0, fmt.Errorf("no process is running (pidfile %s)", path)
+		return 0, fmt.Errorf("%w (pidfile %s)", ErrNotRunning, path)
 	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		return 0, fmt.Errorf("signal process %d of pidfile %s: %w", pid, path, err)

@@ -86,6 +86,8 @@ func daemonIni(t *testing.T, section, text string) (ini, logfile, pidfile string
 	return ini, logfile, pidfile
 }
 
+const busyQueue = `select pgq.create_queue('q'); update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0'`
+
 func fileHas(path, text string) func() bool {
 	return func() bool {
 		data, err := os.ReadFile(path)
@@ -187,6 +189,58 @@ func TestDaemonStartFails(t *testing.T) {
 	}
 }
 
+// What scripts around pgqd rely on.
+func TestPgqdSpeaksAsItAlwaysDid(t *testing.T) {
+	t.Parallel()
+	d := pgtest.DB(t, "pgq")
+	d.Exec(t, busyQueue)
+	pgqd := link(t, "pgqd")
+	base := "base_connstr = " + strings.Replace(d.DSN, "dbname="+d.Name, "", 1) + "\ndatabase_list = " + d.Name + "\nticker_period = 0.01\nsyslog = 0\n"
+	ini, logfile, pidfile := daemonIni(t, "pgqd", base)
+	if code, stdout, stderr := call(t, pgqd); code != 1 || stdout != "" || !strings.Contains(stderr, "pgqd requires config file") {
+		t.Errorf("without a file: %d, %q, %q", code, stdout, stderr)
+	}
+	if code, stdout, _ := call(t, pgqd, "-V"); code != 0 || stdout != "pgqd version "+Version+"\n" {
+		t.Errorf("-V: %d, %q", code, stdout)
+	}
+	code, stdout, _ := call(t, pgqd, "--ini")
+	for _, key := range []string{"logfile", "pidfile", "base_connstr", "initial_database", "database_list", "syslog", "syslog_ident",
+		"syslog_facility", "check_period", "retry_period", "maint_period", "ticker_period", "stats_period", "connection_lifetime"} {
+		if code != 0 || !strings.Contains(stdout, "\n#"+key+" =") {
+			t.Errorf("--ini: %d, names no %s", code, key)
+		}
+	}
+	for _, sw := range []string{"-s", "-k", "-r"} {
+		if code, _, stderr := call(t, pgqd, sw, ini); code != 0 || stderr != "Old process is not running\n" {
+			t.Errorf("%s without a process: %d, %q", sw, code, stderr)
+		}
+	}
+	// -q: everything goes to the file, nothing to the terminal
+	quiet := exec.Command(pgqd, "-q", "-vv", ini)
+	var stderr bytes.Buffer
+	quiet.Stderr = &stderr
+	if err := quiet.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, soon, "it ticks", fileHas(logfile, "INFO pgq version ok"))
+	if code, _, stderr := call(t, pgqd, "-r", ini); code != 0 || stderr != "SIGHUP sent\n" {
+		t.Errorf("-r: %d, %q", code, stderr)
+	}
+	pgtest.Eventually(t, soon, "it is reloaded", fileHas(logfile, "INFO configuration reloaded"))
+	if code, _, stderr := call(t, pgqd, "-s", ini); code != 0 || stderr != "SIGINT sent\n" {
+		t.Errorf("-s: %d, %q", code, stderr)
+	}
+	if err := quiet.Wait(); err != nil {
+		t.Errorf("-s: it ended with %v, want 0", err)
+	}
+	if stderr.Len() > 0 || !gone(pidfile)() {
+		t.Errorf("the terminal got %q; the pid file is gone: %v", stderr.String(), gone(pidfile)())
+	}
+	if code, _, stderr := call(t, pgqd, "--set", "syslog=1,syslog_facility=nothing", ini); code != 2 || !strings.Contains(stderr, "[pgqd] syslog_facility = \"nothing\": is none of auth, ") {
+		t.Errorf("a wrong facility: %d, %q", code, stderr)
+	}
+}
+
 // A daemon whose database is away at the start waits for it.
 func TestDaemonWaitsForItsDatabase(t *testing.T) {
 	t.Parallel()
@@ -196,7 +250,7 @@ func TestDaemonWaitsForItsDatabase(t *testing.T) {
 		t.Fatalf("%d, %q", code, stderr)
 	}
 	pgtest.Eventually(t, soon, "it was tried again and again", fileHas(logfile, "tries=9"))
-	if code, _, stderr := call(t, pgqd, "-k", ini); code != 0 || !strings.HasPrefix(stderr, "SIGTERM sent to process ") {
+	if code, _, stderr := call(t, pgqd, "-k", ini); code != 0 || stderr != "SIGTERM sent\n" {
 		t.Errorf("-k: %d, %q", code, stderr)
 	}
 	pgtest.Eventually(t, soon, "the pid file is gone", gone(pidfile))

@@ -174,17 +174,17 @@ batch_get(FunctionCallInfo fcinfo, Batch *batch)
 
 	if (plan == NULL)
 		plan = kept_plan_build("select s.sub_id, s.sub_slots, s.sub_slot, s.sub_slot_key,"
-					   " p.tick_snapshot, n.tick_snapshot, q.queue_data_pfx,"
-					   " q.queue_cur_table, q.queue_ntables,"
-					   " q.queue_switch_step1, q.queue_switch_step2"
-					   " from pgq.subscription s"
-					   " join pgq.queue q on q.queue_id operator(pg_catalog.=) s.sub_queue"
-					   " join pgq.tick p on p.tick_queue operator(pg_catalog.=) s.sub_queue"
-					   "  and p.tick_id operator(pg_catalog.=) s.sub_last_tick"
-					   " join pgq.tick n on n.tick_queue operator(pg_catalog.=) s.sub_queue"
-					   "  and n.tick_id operator(pg_catalog.=) s.sub_next_tick"
-					   " where s.sub_batch operator(pg_catalog.=) $1",
-					   1, types, CURSOR_OPT_GENERIC_PLAN);
+							   " p.tick_snapshot, n.tick_snapshot, q.queue_data_pfx,"
+							   " q.queue_cur_table, q.queue_ntables,"
+							   " q.queue_switch_step1, q.queue_switch_step2"
+							   " from pgq.subscription s"
+							   " join pgq.queue q on q.queue_id operator(pg_catalog.=) s.sub_queue"
+							   " join pgq.tick p on p.tick_queue operator(pg_catalog.=) s.sub_queue"
+							   "  and p.tick_id operator(pg_catalog.=) s.sub_last_tick"
+							   " join pgq.tick n on n.tick_queue operator(pg_catalog.=) s.sub_queue"
+							   "  and n.tick_id operator(pg_catalog.=) s.sub_next_tick"
+							   " where s.sub_batch operator(pg_catalog.=) $1",
+							   1, types, CURSOR_OPT_GENERIC_PLAN);
 	rc = SPI_execute_plan(plan, values, arg_nulls, false, 1);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result of batch query: %s",
@@ -325,6 +325,7 @@ events_read(Batch *batch, const char *table, bool late, DestReceiver *dest)
 					late ? "ev_txid operator(pg_catalog.=) any ($1)"
 					: "ev_txid operator(pg_catalog.>=) $1 and ev_txid operator(pg_catalog.<) $2",
 					slot_condition);
+
 	rc = SPI_execute_plan_extended(event_query_get(text, types), &options);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result of event query: %s",

@@ -94,6 +94,7 @@ triga_output(TrigaColumn *col, const TrigaRow *row, TrigaText *out)
 		case OUTPUT_FUNCTION:
 			text = OutputFunctionCall(&col->output, value);
 			out->data = text;
+
 			out->len = strlen(text);
 			break;
 	}

@@ -41,7 +41,7 @@ static struct
 	bool		running;		/* info is in use */
 	FmgrInfo	info;
 	MemoryContext context;		/* of what info points to */
-} function;
+}			function;
 
 /* function prototypes */
 static void function_lookup(void);
