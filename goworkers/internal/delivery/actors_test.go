@@ -144,7 +144,13 @@ func (a *actor) event() *op {
 	both := func(call string) *op {
 		return exec(fmt.Sprintf("insert into public.ledger (tag, queue) values ('%s', '%s'); select %s", tag, queue, call), allowed...)
 	}
-	switch a.IntN(10) {
+	switch a.IntN(12) {
+	case 10, 11: // at once or later, and not in one piece with the others
+		if !a.wakes {
+			break
+		}
+		return exec(fmt.Sprintf("insert into public.ledger (tag, queue, delayed) values ('%s', '%s', true);"+
+			"select pgq.insert_event_at('%[2]s', now() + interval '%d ms', 't', '%[1]s')", tag, queue, a.IntN(3)*100-100), allowed...)
 	case 0, 1, 2:
 		return both(fmt.Sprintf("pgq.insert_event('%s', 't', '%s')", queue, tag))
 	case 3, 4:

@@ -72,7 +72,7 @@ type run struct {
 	db      *pgtest.Database
 	monitor *pgx.Conn
 	queues  []string
-	wakes   bool // pgq has ticker_wake; that of others has not
+	wakes   bool // pgq has what only ours has
 	actors  []*actor
 
 	prepared []string // transactions that wait for their second phase
@@ -145,7 +145,8 @@ func (r *run) chance(n int) bool { return r.IntN(n) == 0 }
 func pick[T any](r *run, from []T) T { return from[r.IntN(len(from))] }
 
 const schema = `
-	create table public.ledger (tag text primary key, queue text not null, txid bigint not null default txid_current());
+	create table public.ledger (tag text primary key, queue text not null, txid bigint not null default txid_current(),
+		delayed boolean not null default false);
 	create table public.received (consumer text, queue text, batch bigint, ev_id bigint, tag text);
 	create table public.retried (consumer text, queue text, tag text);
 	create table public.joined (consumer text, queue text, snapshot txid_snapshot);
