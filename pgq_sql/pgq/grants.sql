@@ -22,7 +22,7 @@ begin
     for v_grant in
         select g.role, g.privileges, c.oid::regclass as name
         from (values
-            ('public', 'select', '{consumer, queue, tick, subscription}'::text[]),
+            ('public', 'select', '{consumer, queue, tick, subscription, rotation_blockers}'::text[]),
             ('pgq_reader', 'select', '{consumer, queue, tick, subscription, event_template, dead_letter}'),
             ('pgq_admin', 'select, insert, update, delete', '{consumer, queue, tick, subscription, retry_queue}'),
             ('pgq_admin', 'select, insert, truncate', '{event_template}')
@@ -41,7 +41,7 @@ end;
 $$;
 
 -- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname,
--- tick_channel and version keep the default.
+-- tick_channel, version and what rotation_blockers calls keep the default.
 
 -- The others belong to one role each.
 do $$
@@ -51,14 +51,16 @@ begin
     for v_grant in
         select g.role, p.oid::regprocedure as func
         from (values
-            ('pgq_reader', '{_batch_sql, batch_event_sql, batch_event_tables, find_tick_helper,
+            ('pgq_reader', '{_batch_sql, batch_event_sql, batch_event_tables, find_tick_helper, _subscriptions, _tick_at,
+                seek_consumer, pause_consumer, resume_consumer, set_consumer_config,
                 register_consumer, register_consumer_at, unregister_consumer,
                 next_batch, next_batch_info, next_batch_custom,
                 get_batch_events, get_batch_info, get_batch_cursor,
                 event_retry, batch_retry, force_tick, finish_batch, event_failed,
                 failed_event_list, failed_event_count, failed_event_retry, failed_event_delete}'::text[]),
             ('pgq_writer', '{insert_event, insert_event_at, current_event_table, logutriga, jsontriga, sqltriga}'),
-            ('pgq_admin', '{_next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
+            ('pgq_admin', '{_check_txids, _advance_seq, _full_txid, _is_foreign, rebase_queue, maint_expire_consumers,
+                _next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
                 maint_operations, maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
                 create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw, _backoff,

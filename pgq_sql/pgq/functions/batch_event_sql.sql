@@ -73,7 +73,7 @@ end;
 $$;
 
 create or replace function pgq.batch_event_sql(x_batch_id bigint) returns text
-language plpgsql stable parallel safe
+language plpgsql volatile parallel safe
 as $$
 -- Shows the query that reads a batch.
 --

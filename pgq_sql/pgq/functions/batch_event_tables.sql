@@ -1,5 +1,5 @@
 create or replace function pgq.batch_event_tables(x_batch_id bigint) returns setof text
-language plpgsql stable parallel safe
+language plpgsql volatile parallel safe
 as $$
 -- Names the event tables that may hold events of a batch: the one written now,
 -- the one before it, or both. No order.

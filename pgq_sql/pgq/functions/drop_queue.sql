@@ -2,7 +2,7 @@ create or replace function pgq.drop_queue(x_queue_name text, x_force bool) retur
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
--- Drops a queue with all its events.
+-- Drops a queue with all its events; also one whose tables are gone already.
 --
 -- Parameters: x_queue_name; x_force - unregister its consumers first instead of
 --     refusing.
@@ -21,7 +21,9 @@ begin
     select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name;
     if found then
         -- In a ticker's order, or the two would wait for each other.
-        execute format('lock table only %s in access exclusive mode', pgq.quote_fqname(v_queue.queue_data_pfx));
+        if to_regclass(pgq.quote_fqname(v_queue.queue_data_pfx)) is not null then
+            execute format('lock table only %s in access exclusive mode', pgq.quote_fqname(v_queue.queue_data_pfx));
+        end if;
         select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name for update;
     end if;
     if not found then
@@ -53,11 +55,11 @@ begin
     end if;
 
     for i in 0 .. v_queue.queue_ntables - 1 loop
-        execute format('drop table %s', pgq.quote_fqname(v_queue.queue_data_pfx || '_' || i));
+        execute format('drop table if exists %s', pgq.quote_fqname(v_queue.queue_data_pfx || '_' || i));
     end loop;
-    execute format('drop table %s', pgq.quote_fqname(v_queue.queue_data_pfx));
-    execute format('drop sequence %s', pgq.quote_fqname(v_queue.queue_tick_seq));
-    execute format('drop sequence %s', pgq.quote_fqname(v_queue.queue_event_seq));
+    execute format('drop table if exists %s', pgq.quote_fqname(v_queue.queue_data_pfx));
+    execute format('drop sequence if exists %s', pgq.quote_fqname(v_queue.queue_tick_seq));
+    execute format('drop sequence if exists %s', pgq.quote_fqname(v_queue.queue_event_seq));
 
     delete from pgq.retry_queue r where r.ev_queue = v_queue.queue_id;
     delete from pgq.tick t where t.tick_queue = v_queue.queue_id;

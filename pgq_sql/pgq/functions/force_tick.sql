@@ -20,7 +20,7 @@ begin
         return null;
     end if;
     if not v_queue.queue_external_ticker and not v_queue.queue_ticker_paused then
-        v_step := v_queue.queue_ticker_max_count::bigint * 2 + 1000;
+        v_step := greatest(v_queue.queue_ticker_max_count, 0)::bigint * 2 + 1000;
         if v_step <= 100000 then
             -- One by one: setval() could throw back ids that are being handed out.
             perform max(nextval(pgq.quote_fqname(v_queue.queue_event_seq)::regclass))

@@ -10,7 +10,7 @@ create or replace function pgq.get_batch_info(
     out seq_start bigint,
     out seq_end bigint)
 returns record
-language plpgsql stable parallel unsafe security definer
+language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Describes an open batch.

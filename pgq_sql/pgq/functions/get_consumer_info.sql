@@ -10,7 +10,7 @@ create or replace function pgq.get_consumer_info(
     out next_tick bigint,
     out pending_events bigint)
 returns setof record
-language plpgsql stable parallel unsafe security definer
+language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Describes where consumers stand.
@@ -18,11 +18,13 @@ as $$
 -- Parameters: i_queue_name, i_consumer_name - null for all.
 -- Returns: a row a subscription, by queue and consumer: age of the last tick it
 --     finished, time since it was last heard of, that tick, the open batch and
---     its end, and how many events its queue has counted since.
+--     its end, and how many events its queue has counted since. What a damaged
+--     queue cannot tell is null, with a warning.
+declare
+    v_sub record;
 begin
-    return query
-        select q.queue_name, c.co_name, now() - t.tick_time, now() - s.sub_active, s.sub_last_tick, s.sub_batch,
-               s.sub_next_tick, n.tick_event_seq - t.tick_event_seq
+    for v_sub in
+        select q.queue_name, c.co_name, s.*, t.tick_time, t.tick_event_seq, n.tick_event_seq as newest_seq
         from pgq.subscription s
         join pgq.queue q on q.queue_id = s.sub_queue
         join pgq.consumer c on c.co_id = s.sub_consumer
@@ -35,7 +37,26 @@ begin
             limit 1) n on true
         where (i_queue_name is null or q.queue_name = i_queue_name)
           and (i_consumer_name is null or c.co_name = i_consumer_name)
-        order by q.queue_name, c.co_name;
+        order by q.queue_name, c.co_name
+    loop
+        queue_name := v_sub.queue_name;
+        consumer_name := v_sub.co_name;
+        lag := null;
+        last_seen := null;
+        last_tick := v_sub.sub_last_tick;
+        current_batch := v_sub.sub_batch;
+        next_tick := v_sub.sub_next_tick;
+        pending_events := null;
+        begin
+            last_seen := now() - v_sub.sub_active;
+            lag := now() - v_sub.tick_time;
+            pending_events := v_sub.newest_seq - v_sub.tick_event_seq;
+        exception
+            when others then
+                raise warning 'consumer % on queue %: %', consumer_name, queue_name, sqlerrm using errcode = sqlstate;
+        end;
+        return next;
+    end loop;
 end;
 $$;
 
@@ -50,7 +71,7 @@ create or replace function pgq.get_consumer_info(
     out next_tick bigint,
     out pending_events bigint)
 returns setof record
-language sql stable parallel unsafe security definer
+language sql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
     -- Describes all consumers of a queue.
@@ -67,7 +88,7 @@ create or replace function pgq.get_consumer_info(
     out next_tick bigint,
     out pending_events bigint)
 returns setof record
-language sql stable parallel unsafe security definer
+language sql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
     -- Describes all consumers of all queues.

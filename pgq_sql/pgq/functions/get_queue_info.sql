@@ -15,41 +15,61 @@ create or replace function pgq.get_queue_info(
     out ev_new bigint,
     out last_tick_id bigint)
 returns setof record
-language plpgsql stable parallel safe
+language plpgsql volatile parallel unsafe
 as $$
 -- Describes a queue, or all of them.
 --
 -- Parameters: i_queue_name - null for all.
 -- Returns: a row a queue, by name: its settings; age and id of its last tick;
 --     events a second over the last twenty ticks (null if no time passed);
---     events inserted since the last tick, committed or not.
+--     events inserted since the last tick, committed or not. What a damaged
+--     queue cannot tell is null, with a warning.
 -- Calls: seq_getval
+declare
+    v_queue pgq.queue;
+    v_time  timestamptz;
+    v_seq   bigint;
 begin
-    return query
-        select q.queue_name, q.queue_ntables, q.queue_cur_table, q.queue_rotation_period, q.queue_switch_time,
-               q.queue_external_ticker, q.queue_ticker_paused, q.queue_ticker_max_count, q.queue_ticker_max_lag,
-               q.queue_ticker_idle_period,
-               pg_catalog.now() - n.tick_time,
-               (n.tick_event_seq - o.tick_event_seq)
-                   / nullif(extract(epoch from n.tick_time - o.tick_time)::float8, 0),
-               pgq.seq_getval(q.queue_event_seq) - n.tick_event_seq,
-               n.tick_id
+    for v_queue in
+        select q.*
         from pgq.queue q
-        left join lateral (
-            select t.tick_id, t.tick_time, t.tick_event_seq
-            from pgq.tick t
-            where t.tick_queue = q.queue_id
-            order by t.tick_id desc
-            limit 1) n on true
-        left join lateral (
-            select t.tick_time, t.tick_event_seq
-            from pgq.tick t
-            where t.tick_queue = q.queue_id
-              and t.tick_id >= n.tick_id - 20
-            order by t.tick_id
-            limit 1) o on true
         where i_queue_name is null or q.queue_name = i_queue_name
-        order by q.queue_name;
+        order by q.queue_name
+    loop
+        queue_name := v_queue.queue_name;
+        queue_ntables := v_queue.queue_ntables;
+        queue_cur_table := v_queue.queue_cur_table;
+        queue_rotation_period := v_queue.queue_rotation_period;
+        queue_switch_time := v_queue.queue_switch_time;
+        queue_external_ticker := v_queue.queue_external_ticker;
+        queue_ticker_paused := v_queue.queue_ticker_paused;
+        queue_ticker_max_count := v_queue.queue_ticker_max_count;
+        queue_ticker_max_lag := v_queue.queue_ticker_max_lag;
+        queue_ticker_idle_period := v_queue.queue_ticker_idle_period;
+        ticker_lag := null;
+        ev_per_sec := null;
+        ev_new := null;
+        select t.tick_id, t.tick_time, t.tick_event_seq into last_tick_id, v_time, v_seq
+        from pgq.tick t
+        where t.tick_queue = v_queue.queue_id
+        order by t.tick_id desc
+        limit 1;
+        begin
+            ticker_lag := pg_catalog.now() - v_time;
+            select (v_seq - t.tick_event_seq) / nullif(extract(epoch from v_time - t.tick_time)::float8, 0)
+            into ev_per_sec
+            from pgq.tick t
+            where t.tick_queue = v_queue.queue_id
+              and t.tick_id >= last_tick_id - 20
+            order by t.tick_id
+            limit 1;
+            ev_new := pgq.seq_getval(v_queue.queue_event_seq) - v_seq;
+        exception
+            when others then
+                raise warning 'queue %: %', v_queue.queue_name, sqlerrm using errcode = sqlstate;
+        end;
+        return next;
+    end loop;
 end;
 $$;
 
@@ -69,7 +89,7 @@ create or replace function pgq.get_queue_info(
     out ev_new bigint,
     out last_tick_id bigint)
 returns setof record
-language sql stable parallel safe
+language sql volatile parallel unsafe
 as $$
     -- Describes all queues.
     select * from pgq.get_queue_info(null);

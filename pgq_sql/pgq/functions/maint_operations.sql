@@ -7,20 +7,27 @@ as $$
 -- at once while it returns something else than 0. "vacuum" and "vacuum analyze"
 -- are the SQL commands.
 --
--- Returns: a row an operation, in the order in which to run them: rotations,
---     the queues' queue_extra_maint, vacuums, and what pgq_node and londiste want
---     if they are there.
+-- Returns: a row an operation, in the order in which to run them: expiry of
+--     consumers where it is set, rotations, the queues' queue_extra_maint,
+--     vacuums, and what pgq_node and londiste want if they are there.
 -- Calls: maint_tables_to_vacuum
 declare
     v_rotating boolean := false;
 begin
+    func_name := 'pgq.maint_expire_consumers';
+    for func_arg in
+        select q.queue_name from pgq.queue q where q.queue_consumer_expiry is not null order by 1
+    loop
+        return next;
+    end loop;
+
     func_name := 'pgq.maint_rotate_tables_step1';
     for func_arg in
         select q.queue_name
         from pgq.queue q
         where q.queue_rotation_period is not null
           and q.queue_switch_step2 is not null
-          and q.queue_switch_time + q.queue_rotation_period < pg_catalog.now()
+          and q.queue_rotation_period < pg_catalog.now() - q.queue_switch_time
         order by 1
     loop
         v_rotating := true;
@@ -36,6 +43,7 @@ begin
     for func_name, func_arg in
         select m.name, q.queue_name
         from pgq.queue q, unnest(q.queue_extra_maint) with ordinality m (name, nr)
+        where m.name is not null
         order by q.queue_name, m.nr
     loop
         return next;

@@ -9,11 +9,12 @@ as $$
 -- Does nothing before the rotation period is over, before the rotation before
 -- is finished by step2, or while a consumer or an open transaction may still
 -- need the table. Old ticks go too, so a consumer can always be moved back by
--- one rotation period at least.
+-- one rotation period at least, and by queue_retention where that is set.
 --
 -- Returns: 0.
 -- Raises: PGQ09 the queue's state makes no sense; 25001 unless the transaction
 --     is READ COMMITTED.
+-- Calls: _tick_at
 -- Tables written: pgq.queue, pgq.tick; the next event table is truncated.
 -- Locks taken: the queue's row for no key update, the next event table in
 --     access exclusive mode; both without waiting.
@@ -21,6 +22,7 @@ declare
     v_queue pgq.queue;
     v_first bigint;
     v_xmin  bigint;
+    v_xmax  bigint;
     v_next  integer;
     v_table text;
 begin
@@ -35,7 +37,7 @@ begin
     where q.queue_name = i_queue_name
       and q.queue_rotation_period is not null
       and q.queue_switch_step2 is not null
-      and q.queue_switch_time + q.queue_rotation_period < pg_catalog.now()
+      and q.queue_rotation_period < pg_catalog.now() - q.queue_switch_time
     for no key update skip locked;
     if not found then
         return 0;
@@ -46,7 +48,19 @@ begin
                 pg_catalog.txid_current()
             using errcode = 'PGQ09',
                   detail = 'The queue was rotated by a server whose transaction ids were ahead of this one''s.',
-                  hint = 'After a restore into another server, drop the queue and create it again.';
+                  hint = 'After a restore into another server, call pgq.rebase_queue().';
+    end if;
+
+    select pg_catalog.txid_snapshot_xmax(t.tick_snapshot) into v_xmax
+    from pgq.tick t
+    where t.tick_queue = v_queue.queue_id
+    order by t.tick_id desc
+    limit 1;
+    if v_xmax > pgq._next_txid() then
+        raise exception 'queue % maint failure: last tick=%, next=%', i_queue_name, v_xmax, pgq._next_txid()
+            using errcode = 'PGQ09',
+                  detail = 'The queue was ticked by a server whose transaction ids were ahead of this one''s.',
+                  hint = 'After a restore into another server, call pgq.rebase_queue().';
     end if;
 
     -- Nobody may need the table that is about to go: neither a consumer ...
@@ -62,6 +76,17 @@ begin
                       hint = 'Move it to a tick that exists with pgq.register_consumer_at(), or unregister it.';
         end if;
         if v_xmin <= v_queue.queue_switch_step2 then
+            return 0;
+        end if;
+    end if;
+    -- ... nor one who is moved back within the retention; it would begin at this
+    -- tick ...
+    if v_queue.queue_retention is not null then
+        select pg_catalog.txid_snapshot_xmin(t.tick_snapshot) into v_xmin
+        from pgq.tick t
+        where t.tick_queue = v_queue.queue_id
+          and t.tick_id = pgq._tick_at(v_queue.queue_id, v_queue.queue_retention);
+        if not found or v_xmin <= v_queue.queue_switch_step2 then
             return 0;
         end if;
     end if;

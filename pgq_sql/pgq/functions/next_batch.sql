@@ -74,20 +74,20 @@ as $$
 --     this old; i_min_count, i_min_interval - only if there are this many
 --     events, or this much time, between the batch's ticks. Null: no wish.
 -- Returns: one row: the batch and the ticks that it ends and begins with. All
---     null when there is no batch yet.
+--     null when there is no batch yet, or the consumer is paused.
 -- Raises: PGQ02 consumer not registered; PGQ05 its tick has vanished.
 -- Calls: find_tick_helper
 -- Tables written: pgq.subscription, only when a batch is opened.
 declare
     v_queue_id integer;
     v_consumer_id integer;
-    v_next bigint;
+    v_paused boolean;
 begin
     loop
         select s.sub_queue, s.sub_consumer, s.sub_batch, s.sub_last_tick, s.sub_next_tick,
-               p.tick_time, p.tick_event_seq, n.tick_time, n.tick_event_seq
+               p.tick_time, p.tick_event_seq, n.tick_time, n.tick_event_seq, s.sub_paused
         into v_queue_id, v_consumer_id, batch_id, prev_tick_id, cur_tick_id,
-             prev_tick_time, prev_tick_event_seq, cur_tick_time, cur_tick_event_seq
+             prev_tick_time, prev_tick_event_seq, cur_tick_time, cur_tick_event_seq, v_paused
         from pgq.queue q
         join pgq.consumer c on c.co_name = i_consumer_name
         join pgq.subscription s on s.sub_queue = q.queue_id and s.sub_consumer = c.co_id
@@ -104,9 +104,11 @@ begin
                     i_queue_name, prev_tick_id
                 using errcode = 'PGQ05', hint = 'Move it to a tick that exists with pgq.register_consumer_at().';
         end if;
-        exit when batch_id is not null;
+        exit when batch_id is not null and not v_paused;
 
-        if i_min_count is null and i_min_interval is null then
+        if v_paused then
+            cur_tick_id := null;
+        elsif i_min_count is null and i_min_interval is null then
             select t.tick_id, t.tick_time, t.tick_event_seq
             into cur_tick_id, cur_tick_time, cur_tick_event_seq
             from pgq.tick t
@@ -121,6 +123,7 @@ begin
                                       i_min_count, i_min_interval) h;
         end if;
         if cur_tick_id is null or now() - cur_tick_time < i_min_lag then
+            batch_id := null;
             cur_tick_id := null;
             prev_tick_id := null;
             cur_tick_time := null;
@@ -136,6 +139,7 @@ begin
         where s.sub_queue = v_queue_id
           and s.sub_consumer = v_consumer_id
           and s.sub_batch is null
+          and not s.sub_paused
           and s.sub_last_tick = prev_tick_id
         returning s.sub_batch into batch_id;
         exit when found;

@@ -12,7 +12,8 @@ as $$
 --     queue_ prefix, one of those named below; x_param_value - as text;
 --     null sets per_tx_limit, extra_maint, retention and consumer_expiry to none.
 -- Returns: 1.
--- Raises: 22004 null parameter; PGQ01 queue not found; 22023 no such setting;
+-- Raises: 22004 null parameter; PGQ01 queue not found; 22023 no such setting, or
+--     a value that makes no sense for it (negative, or an expiry of no time);
 --     what the cast raises for a value of the wrong type.
 -- Tables written: pgq.queue
 declare
@@ -21,6 +22,7 @@ declare
                               'extra_maint', 'notify', 'ticker_min_lag', 'retention', 'consumer_expiry'];
     v_not_null boolean;
     v_type text;
+    v_bad boolean := false;
 begin
     if x_queue_name is null or x_param_name is null then
         raise exception 'Invalid NULL value'
@@ -46,6 +48,15 @@ begin
     if x_param_value is null and v_not_null then
         raise exception 'Invalid NULL value'
             using errcode = '22004', detail = format('The value for %s is NULL.', x_param_name);
+    end if;
+    if v_type = 'integer' then
+        v_bad := x_param_value::integer < 0;
+    elsif v_type = 'interval' then
+        v_bad := x_param_value::interval < '0' or (x_param_name = 'consumer_expiry' and x_param_value::interval = '0');
+    end if;
+    if v_bad then
+        raise exception 'invalid value for parameter "%": "%"', x_param_name, x_param_value
+            using errcode = '22023', detail = format('Queue "%s" keeps the value it has.', x_queue_name);
     end if;
     execute format('update pgq.queue set %I = $1::%s where queue_name = $2', 'queue_' || x_param_name, v_type)
         using x_param_value, x_queue_name;

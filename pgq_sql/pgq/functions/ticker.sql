@@ -40,6 +40,30 @@ begin
 end;
 $$;
 
+create or replace function pgq._check_txids(i_queue pgq.queue, i_last pgq.tick) returns void
+language plpgsql volatile parallel safe
+as $$
+-- Refuses to go on from a tick whose snapshot knows transaction ids that this
+-- server has not given yet: events that get them now would count as seen.
+--
+-- Parameters: i_queue - the queue's row; i_last - its last tick.
+-- Raises: PGQ09.
+declare
+    v_xmax bigint := pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot());
+begin
+    if pg_catalog.txid_snapshot_xmax(i_last.tick_snapshot) > v_xmax then
+        raise exception 'Invalid PgQ state: old xmin=%, old xmax=%, cur txid=%',
+                pg_catalog.txid_snapshot_xmin(i_last.tick_snapshot),
+                pg_catalog.txid_snapshot_xmax(i_last.tick_snapshot), v_xmax
+            using errcode = 'PGQ09',
+                  detail = pg_catalog.format('Tick %s of queue "%s" was made by a server whose transaction '
+                                             'ids were ahead of this one''s.',
+                                             i_last.tick_id, i_queue.queue_name),
+                  hint = 'After a restore into another server, call pgq.rebase_queue().';
+    end if;
+end;
+$$;
+
 create or replace function pgq._tick(
     in i_queue pgq.queue,
     in i_wait boolean,
@@ -58,7 +82,7 @@ as $$
 --     for not before the next word.
 -- Raises: PGQ09 transaction ids run backwards; 40001.
 -- Tables written: pgq.tick
--- Calls: _lock_ticks, _notify_tick
+-- Calls: _check_txids, _lock_ticks, _notify_tick
 -- Locks taken: that of _lock_ticks, only when a tick is due. It makes snapshots
 --     grow with tick ids.
 declare
@@ -72,7 +96,6 @@ declare
     v_new   bigint;
     v_seen  boolean;
     v_lag   interval;
-    v_xmax  bigint;
 begin
     -- First without the lock, so that a queue with nothing to do costs no
     -- write; then again under it, since somebody else may have ticked.
@@ -87,22 +110,8 @@ begin
             v_now := pg_catalog.txid_current_snapshot();
             v_new := v_seq - v_last.tick_event_seq;
             v_lag := pg_catalog.clock_timestamp() - v_last.tick_time;
-            v_xmax := pg_catalog.txid_snapshot_xmax(v_now);
 
-            if pg_catalog.txid_snapshot_xmin(v_last.tick_snapshot) > v_xmax then
-                raise exception 'Invalid PgQ state: old xmin=%, old xmax=%, cur txid=%',
-                        pg_catalog.txid_snapshot_xmin(v_last.tick_snapshot),
-                        pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot), v_xmax
-                    using errcode = 'PGQ09',
-                          detail = pg_catalog.format('Tick %s of queue "%s" was made by a server whose transaction '
-                                                     'ids were ahead of this one''s.',
-                                                     v_last.tick_id, i_queue.queue_name),
-                          hint = 'After a restore into another server, drop the queue and create it again.';
-            end if;
-            if v_pass = 1 and pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot) > v_xmax then
-                raise warning 'Dubious PgQ state: old xmax=%, cur txid=%',
-                    pg_catalog.txid_snapshot_xmax(v_last.tick_snapshot), v_xmax;
-            end if;
+            perform pgq._check_txids(i_queue, v_last);
             if v_pass = 1 and v_new < 0 then
                 raise warning 'Negative new_events?  old=% cur=%', v_last.tick_event_seq, v_seq;
             end if;
@@ -226,12 +235,14 @@ as $$
 -- Parameters: i_queue_name; i_tick_id, i_orig_timestamp, i_event_seq - of the
 --     original tick.
 -- Returns: i_tick_id.
--- Raises: PGQ06 queue not found, or has not an external ticker, or is paused.
--- Calls: _lock_ticks, seq_setval, _notify_tick
+-- Raises: PGQ06 queue not found, or has not an external ticker, or is paused;
+--     PGQ09.
+-- Calls: _lock_ticks, _check_txids, seq_setval, _notify_tick
 -- Tables written: pgq.tick
 -- Locks taken: as _tick
 declare
     v_queue pgq.queue;
+    v_last  pgq.tick;
 begin
     select q.* into v_queue
     from pgq.queue q
@@ -244,6 +255,12 @@ begin
                   hint = 'Given ticks go into queues with queue_external_ticker set and queue_ticker_paused not set.';
     end if;
     perform pgq._lock_ticks(v_queue, true);
+    select t.* into v_last
+    from pgq.tick t
+    where t.tick_queue = v_queue.queue_id
+    order by t.tick_id desc
+    limit 1;
+    perform pgq._check_txids(v_queue, v_last);
     insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
     values (v_queue.queue_id, i_tick_id, i_orig_timestamp, default, i_event_seq);
     perform pgq.seq_setval(v_queue.queue_tick_seq, i_tick_id);

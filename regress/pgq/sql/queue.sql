@@ -62,6 +62,24 @@ select pgq.set_queue_config(null, 'ticker_max_count', '1');
 select pgq.set_queue_config('nowhere', 'ticker_max_count', '1');
 \echo :SQLSTATE
 
+-- values that make no sense are refused; no time, no event, no limit are fine
+create function pg_temp.try(i_param text, i_value text) returns text
+language plpgsql as $$
+begin
+    return pgq.set_queue_config('Queue "one"', i_param, i_value);
+exception
+    when others then
+        return sqlstate || ' ' || sqlerrm;
+end;
+$$;
+select p, v, pg_temp.try(p, v)
+from (values ('ticker_max_count', '-1'), ('ticker_max_lag', '-1 second'), ('ticker_idle_period', '-1 second'),
+             ('ticker_min_lag', '-1 ms'), ('rotation_period', '-1 hour'), ('per_tx_limit', '-1'), ('retention', '-1 day'),
+             ('consumer_expiry', '-1 day'), ('consumer_expiry', '0'), ('ticker_max_count', '2147483648'),
+             ('ticker_paused', 'perhaps'), ('ticker_max_count', '0'), ('ticker_max_lag', '0'), ('ticker_idle_period', '0'),
+             ('ticker_min_lag', '0'), ('rotation_period', '0'), ('per_tx_limit', '0'), ('retention', '0'),
+             ('consumer_expiry', '1 day'), ('consumer_expiry', null), ('retention', null), ('per_tx_limit', null)) v (p, v);
+
 -- dropping: refused while somebody reads it, unless forced
 select pgq.register_consumer('Queue "one"', 'reader a'), pgq.register_consumer('Queue "one"', 'reader b');
 select pgq.event_retry_raw('Queue "one"', 'reader a', now(), null, now(), 0, 't', 'd', null, null, null, null) > 0 as put_aside;

@@ -129,22 +129,28 @@ select pgq.ticker();
 set client_min_messages = warning;
 select queue_name, count(*) > 2 as ticked from pgq.queue join pgq.tick on tick_queue = queue_id group by 1 order by 1;
 
--- a sequence that was set back, and a snapshot from the future, are told
+-- a sequence that was set back is told
 update pgq.tick set tick_snapshot = txid_current_snapshot()
 from pgq.queue where queue_id = tick_queue and queue_name = 'another';
 select setval(queue_event_seq, 1, false) is not null as reset from pgq.queue where queue_name = 'another';
 update pgq.tick set tick_event_seq = 10
 from pgq.queue where queue_id = tick_queue and queue_name = 'another';
 select pgq.ticker('another');
+-- a snapshot that reaches into the future: what is written now would count as seen
 update pgq.tick set tick_snapshot = (txid_snapshot_xmin(txid_current_snapshot()) || ':9000000001:')::txid_snapshot
 from pgq.queue where queue_id = tick_queue and queue_name = 'another';
-do $$
+create function pg_temp.refused(i_sql text) returns text
+language plpgsql as $$
 begin
-    -- the warning tells the current id, which is another one each time
-    set client_min_messages = error;
-    perform pgq.ticker('another');
+    execute i_sql;
+    return 'accepted';
+exception
+    when sqlstate 'PGQ09' then
+        return regexp_replace(regexp_replace(sqlerrm, 'cur txid=\d+', 'cur txid=N'), 'xmin=\d+', 'xmin=N');
 end;
 $$;
-set client_min_messages = warning;
+select pg_temp.refused($$select pgq.ticker('another')$$);
+select pgq.set_queue_config('another', 'external_ticker', 'true');
+select pg_temp.refused($$select pgq.ticker('another', 1000, now(), 1000)$$);
 
 select pgq.drop_queue('ticker'), pgq.drop_queue('another'), pgq.drop_queue('last');
