@@ -41,7 +41,11 @@ end;
 $$;
 
 -- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname,
+<<<<<<< HEAD
 -- tick_channel, version and what rotation_blockers calls keep the default.
+=======
+-- slot_of, tick_channel and version keep the default.
+>>>>>>> 868e862 (pgq: split a consumer into slots that workers process in parallel)
 
 -- The others belong to one role each.
 do $$
@@ -57,14 +61,15 @@ begin
                 next_batch, next_batch_info, next_batch_custom,
                 get_batch_events, get_batch_info, get_batch_cursor,
                 event_retry, batch_retry, force_tick, finish_batch, event_failed,
-                failed_event_list, failed_event_count, failed_event_retry, failed_event_delete}'::text[]),
+                failed_event_list, failed_event_count, failed_event_retry, failed_event_delete,
+                register_slots, unregister_slots, next_slot_batch, touch_batch}'::text[]),
             ('pgq_writer', '{insert_event, insert_event_at, current_event_table, logutriga, jsontriga, sqltriga}'),
             ('pgq_admin', '{_check_txids, _advance_seq, _full_txid, _is_foreign, rebase_queue, maint_expire_consumers,
                 _next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
                 maint_operations, maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
                 create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw, _backoff,
-                _retry_config, _put_aside, _sub_id}')
+                _retry_config, _put_aside, _sub_id, _slots, _forget_consumers}')
         ) g (role, funcs)
         cross join unnest(g.funcs) f (name)
         left join pg_catalog.pg_proc p

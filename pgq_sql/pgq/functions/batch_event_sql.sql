@@ -8,9 +8,10 @@ as $$
 -- Returns: SQL text; its columns are ev_id, ev_time, ev_txid, ev_retry,
 --     ev_type, ev_data, ev_extra1 .. ev_extra4.
 -- Raises: PGQ03 batch not found.
--- Calls: batch_event_tables
+-- Calls: batch_event_tables, slot_of
 declare
     v_sub_id integer;
+    v_slot   text;
     v_s1     txid_snapshot;
     v_s2     txid_snapshot;
     v_low    bigint;
@@ -20,7 +21,10 @@ declare
     v_table  text;
     v_parts  text[] := '{}';
 begin
-    select s.sub_id, p.tick_snapshot, n.tick_snapshot into v_sub_id, v_s1, v_s2
+    select s.sub_id, p.tick_snapshot, n.tick_snapshot,
+           case when s.sub_slots is null then ''
+                else pg_catalog.format(' and pgq.slot_of(%I, %s) = %s', s.sub_slot_key, s.sub_slots, s.sub_slot) end
+    into v_sub_id, v_s1, v_s2, v_slot
     from pgq.subscription s
     join pgq.tick p on p.tick_queue = s.sub_queue and p.tick_id = s.sub_last_tick
     join pgq.tick n on n.tick_queue = s.sub_queue and n.tick_id = s.sub_next_tick
@@ -57,12 +61,12 @@ begin
             'select %s from %s where ev_txid >= %s and ev_txid < %s'
             ' and pg_catalog.txid_visible_in_snapshot(ev_txid, %L::pg_catalog.txid_snapshot)'
             ' and not pg_catalog.txid_visible_in_snapshot(ev_txid, %L::pg_catalog.txid_snapshot)'
-            ' and (ev_owner is null or ev_owner = %s)',
-            v_cols, v_table, v_low, pg_catalog.txid_snapshot_xmax(v_s2), v_s2, v_s1, v_sub_id);
+            ' and (ev_owner is null or ev_owner = %s)%s',
+            v_cols, v_table, v_low, pg_catalog.txid_snapshot_xmax(v_s2), v_s2, v_s1, v_sub_id, v_slot);
         if v_late <> '{}' then
             v_parts := v_parts || pg_catalog.format(
-                'select %s from %s where ev_txid = any (%L::bigint[]) and (ev_owner is null or ev_owner = %s)',
-                v_cols, v_table, v_late, v_sub_id);
+                'select %s from %s where ev_txid = any (%L::bigint[]) and (ev_owner is null or ev_owner = %s)%s',
+                v_cols, v_table, v_late, v_sub_id, v_slot);
         end if;
     end loop;
 

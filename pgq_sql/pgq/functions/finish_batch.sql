@@ -8,7 +8,8 @@ as $$
 -- Tables written: pgq.subscription
 begin
     update pgq.subscription s
-    set sub_active = now(), sub_last_tick = s.sub_next_tick, sub_next_tick = null, sub_batch = null
+    set sub_active = now(), sub_last_tick = s.sub_next_tick, sub_next_tick = null, sub_batch = null,
+        sub_worker = null
     where s.sub_batch = x_batch_id;
     if not found then
         raise warning 'finish_batch: batch % not found', x_batch_id;

@@ -135,7 +135,7 @@ begin
 
         -- Another session of the same consumer may come first: then look again.
         update pgq.subscription s
-        set sub_batch = nextval('pgq.batch_id_seq'), sub_next_tick = cur_tick_id, sub_active = now()
+        set sub_batch = nextval('pgq.batch_id_seq'), sub_next_tick = cur_tick_id, sub_worker = null, sub_active = now()
         where s.sub_queue = v_queue_id
           and s.sub_consumer = v_consumer_id
           and s.sub_batch is null

@@ -80,7 +80,7 @@ begin
 
     if x_tick_pos is not null then
         update pgq.subscription s
-        set sub_last_tick = x_tick_pos, sub_batch = null, sub_next_tick = null, sub_active = now()
+        set sub_last_tick = x_tick_pos, sub_batch = null, sub_next_tick = null, sub_worker = null, sub_active = now()
         where s.sub_queue = v_queue_id
           and s.sub_consumer = v_consumer_id;
     end if;

@@ -23,6 +23,9 @@ extern Datum pgq_next_txid(PG_FUNCTION_ARGS);
 /* in batch_events.c */
 extern Datum pgq_get_batch_events(PG_FUNCTION_ARGS);
 
+/* in slot_of.c */
+extern Datum pgq_slot_of(PG_FUNCTION_ARGS);
+
 /* in event_order.c */
 typedef struct EventOrder EventOrder;
 

@@ -1,0 +1,10 @@
+-- Tells which slot of a split consumer gets the events of a key: the first four bytes of
+-- SHA-256 over the key as the database stores it, taken as a number, high byte first,
+-- modulo the number of slots. Which slot that is never changes.
+--
+-- Parameters: i_key; i_slots - how many there are.
+-- Returns: 0 .. i_slots - 1; 0 for a null key, null for null slots.
+-- Raises: 22023 i_slots is not positive.
+create or replace function pgq.slot_of(i_key text, i_slots integer) returns integer
+language c immutable parallel safe
+as '$libdir/pgq_lowlevel', 'pgq_slot_of';
