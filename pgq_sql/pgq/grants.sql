@@ -41,11 +41,7 @@ end;
 $$;
 
 -- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname,
-<<<<<<< HEAD
--- tick_channel, version and what rotation_blockers calls keep the default.
-=======
--- slot_of, tick_channel and version keep the default.
->>>>>>> 868e862 (pgq: split a consumer into slots that workers process in parallel)
+-- slot_of, tick_channel, version and what rotation_blockers calls keep the default.
 
 -- The others belong to one role each.
 do $$
