@@ -125,7 +125,7 @@ const (
 		        limit 1) first on true
 		 cross join lateral (
 		       select pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(q.queue_event_seq)) as value) seq
-		  left join (select r.ev_queue, count(*) as n from pgq.retry_queue r where r.ev_owner = 0 group by 1) d
+		  left join (select r.ev_queue, count(*) as n from pgq.retry_queue r where r.ev_owner <= 0 group by 1) d
 		       on d.ev_queue = q.queue_id`
 
 	// Several subscriptions may share one owner of retried events (slots,
