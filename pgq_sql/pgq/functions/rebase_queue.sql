@@ -111,7 +111,8 @@ begin
     end loop;
     select greatest(v_max_id, max(r.ev_id)) into v_max_id from pgq.retry_queue r where r.ev_queue = v_queue.queue_id;
     perform pgq._lock_ticks(v_queue, true);
-    select greatest(v_max_id, max(t.tick_event_seq)), max(t.tick_id) into v_max_id, v_max
+    -- A tick counts one for a sequence that was not used yet.
+    select greatest(v_max_id, max(t.tick_event_seq) - 1), max(t.tick_id) into v_max_id, v_max
     from pgq.tick t
     where t.tick_queue = v_queue.queue_id;
     perform pgq._advance_seq(v_queue.queue_event_seq, v_max_id, 1000);
