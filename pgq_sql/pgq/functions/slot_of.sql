@@ -1,6 +1,6 @@
--- Tells which slot of a split consumer gets the events of a key: the first four bytes of
--- SHA-256 over the key as the database stores it, taken as a number, high byte first,
--- modulo the number of slots. Which slot that is never changes.
+-- Tells which slot of a split consumer gets the events of a key: a hash of the key's
+-- bytes as the database stores them, modulo the number of slots. Which slot that is
+-- never changes, on no server: see pgq_sql/pgq/lowlevel/slot_of.c.
 --
 -- Parameters: i_key; i_slots - how many there are.
 -- Returns: 0 .. i_slots - 1; 0 for a null key, null for null slots.

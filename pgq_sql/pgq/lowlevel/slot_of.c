@@ -2,16 +2,20 @@
  * slot_of.c
  *	  Tells which slot of a split consumer gets the events of a key.
  *
- * The hash is defined by itself, not by the server's hash functions, which may
- * change: slots must mean the same after an upgrade, and in PL/pgSQL.
+ * The hash is defined here, not by the server, whose hash functions may change:
+ * slots must mean the same after an upgrade, and in PL/pgSQL. It is FNV-1a over
+ * the bytes of the key; the last steps let all bits of it count, whatever the
+ * number of slots.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "utils/builtins.h"
 
 #include "pg_compat.h"
 #include "pgq_lowlevel.h"
+
+#define FNV_OFFSET 2166136261U
+#define FNV_PRIME 16777619U
 
 PG_FUNCTION_INFO_V1(pgq_slot_of);
 
@@ -22,7 +26,9 @@ Datum
 pgq_slot_of(PG_FUNCTION_ARGS)
 {
 	int32		slots;
-	unsigned char *hash;
+	text	   *key;
+	const unsigned char *bytes;
+	uint32		hash = FNV_OFFSET;
 
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -34,8 +40,11 @@ pgq_slot_of(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_INT32(0);
 
-	/* a text is laid out like a bytea */
-	hash = (unsigned char *) VARDATA_ANY(DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
-																			 PG_GETARG_DATUM(0))));
-	PG_RETURN_INT32(((uint32) hash[0] << 24 | hash[1] << 16 | hash[2] << 8 | hash[3]) % (uint32) slots);
+	key = PG_GETARG_TEXT_PP(0);
+	bytes = (const unsigned char *) VARDATA_ANY(key);
+	for (size_t i = 0; i < VARSIZE_ANY_EXHDR(key); i++)
+		hash = (hash ^ bytes[i]) * FNV_PRIME;
+	hash = (hash ^ hash >> 15) * FNV_PRIME;
+	hash ^= hash >> 13;
+	PG_RETURN_INT32(hash % (uint32) slots);
 }

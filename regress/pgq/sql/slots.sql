@@ -90,7 +90,7 @@ select pgq.ticker('slots') > 0 as ticked;
 select slot, retry, key, pgq.slot_of(key, 3) = slot as its_slot from pg_temp.work('v') order by id;
 
 -- alive as long as it is heard of; a batch that is given to another has a new id
-select pg_temp.put('t', 'key 1') > 0 as inserted;
+select pg_temp.put('t', 'key 3') > 0 as inserted;
 select pgq.ticker('slots') > 0 as ticked;
 select batch_id as batch, slot from pgq.next_slot_batch('slots', 'c', 'slow') \gset
 select count(*) from pg_temp.work('v');
@@ -112,7 +112,7 @@ select count(*) from pg_temp.work('v');
 select batch_id from pgq.next_slot_batch('slots', 'c', 'slow', '0');
 
 -- another number of slots: when all are at one tick
-select pg_temp.put('t', 'key 1') > 0 as inserted;
+select pg_temp.put('t', 'key 3') > 0 as inserted;
 select pgq.ticker('slots') as tick \gset
 select pgq.finish_batch(batch_id) from pgq.next_slot_batch('slots', 'c', 'w');
 select batch_id > 0 as opened from pgq.next_slot_batch('slots', 'c', 'w');
