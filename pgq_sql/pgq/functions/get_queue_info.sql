@@ -24,7 +24,7 @@ as $$
 --     events a second over the last twenty ticks (null if no time passed);
 --     events inserted since the last tick, committed or not. What a damaged
 --     queue cannot tell is null, with a warning.
--- Calls: seq_getval
+-- Calls: _event_count
 declare
     v_queue pgq.queue;
     v_time  timestamptz;
@@ -63,7 +63,7 @@ begin
               and t.tick_id >= last_tick_id - 20
             order by t.tick_id
             limit 1;
-            ev_new := pgq.seq_getval(v_queue.queue_event_seq) - v_seq;
+            ev_new := pgq._event_count(v_queue) - v_seq;
         exception
             when others then
                 raise warning 'queue %: %', v_queue.queue_name, sqlerrm using errcode = sqlstate;

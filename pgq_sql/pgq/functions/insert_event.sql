@@ -23,3 +23,29 @@ language sql volatile parallel unsafe
 as $$
     select pgq.insert_event($1, $2, $3, null::text, null::text, null::text, null::text);
 $$;
+
+-- JSON is stored as its text. Without defaults for the extras, so that calls with
+-- untyped literals go on meaning text.
+create or replace function pgq.insert_event(
+    queue_name text,
+    ev_type text,
+    ev_data jsonb,
+    ev_extra1 text,
+    ev_extra2 text,
+    ev_extra3 text,
+    ev_extra4 text)
+returns int8
+language sql volatile parallel unsafe
+as $$
+    select pgq.insert_event($1, $2, $3::text, $4, $5, $6, $7);
+$$;
+
+create or replace function pgq.insert_event(
+    queue_name text,
+    ev_type text,
+    ev_data jsonb)
+returns int8
+language sql volatile parallel unsafe
+as $$
+    select pgq.insert_event($1, $2, $3::text, null::text, null::text, null::text, null::text);
+$$;

@@ -1,5 +1,8 @@
-create or replace function pgq._next_txid() returns bigint
-language c volatile parallel safe
+-- The id that the next transaction will get; given i_after, first waits until
+-- everybody can know what that transaction has changed. See
+-- pgq_sql/pgq/lowlevel/queue.c.
+create or replace function pgq._next_txid(i_after bigint default null) returns bigint
+language c volatile parallel unsafe
 as '$libdir/pgq_lowlevel', 'pgq_next_txid';
 
 create or replace function pgq.maint_rotate_tables_step1(i_queue_name text) returns integer
@@ -130,10 +133,11 @@ as $$
 --
 -- Returns: 0.
 -- Tables written: pgq.queue
+-- Locks taken: the rows; step1's transaction is waited for until it is all over.
 begin
     -- Not our own id: it may be older than step1's commit.
     update pgq.queue q
-    set queue_switch_step2 = pgq._next_txid()
+    set queue_switch_step2 = pgq._next_txid(q.queue_switch_step1)
     where q.queue_switch_step2 is null
       and q.queue_switch_step1 is distinct from pg_catalog.txid_current_if_assigned();
     return 0;

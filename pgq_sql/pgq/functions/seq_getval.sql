@@ -13,3 +13,19 @@ begin
     return v_last;
 end;
 $$;
+
+create or replace function pgq._event_count(i_queue pgq.queue) returns bigint
+language plpgsql volatile strict parallel safe
+as $$
+-- Counts the event ids that a queue has given, by which its ticker sees that
+-- events came. last_value alone is the same before the first id and after it.
+--
+-- Returns: the newest id, 0 before the first.
+declare
+    v_count bigint;
+begin
+    execute 'select last_value - (not is_called)::int from ' || pgq.quote_fqname(i_queue.queue_event_seq)
+        into v_count;
+    return v_count;
+end;
+$$;

@@ -82,7 +82,7 @@ as $$
 --     for not before the next word.
 -- Raises: PGQ09 transaction ids run backwards; 40001.
 -- Tables written: pgq.tick
--- Calls: _check_txids, _lock_ticks, _notify_tick
+-- Calls: _check_txids, _event_count, _lock_ticks, _notify_tick
 -- Locks taken: that of _lock_ticks, only when a tick is due. It makes snapshots
 --     grow with tick ids.
 declare
@@ -100,7 +100,7 @@ begin
     -- First without the lock, so that a queue with nothing to do costs no
     -- write; then again under it, since somebody else may have ticked.
     for v_pass in 1 .. 2 loop
-        v_seq := pgq.seq_getval(i_queue.queue_event_seq);
+        v_seq := pgq._event_count(i_queue);
         select t.* into v_last
         from pgq.tick t
         where t.tick_queue = i_queue.queue_id
@@ -112,8 +112,10 @@ begin
             v_lag := pg_catalog.clock_timestamp() - v_last.tick_time;
 
             perform pgq._check_txids(i_queue, v_last);
-            if v_pass = 1 and v_new < 0 then
-                raise warning 'Negative new_events?  old=% cur=%', v_last.tick_event_seq, v_seq;
+            -- Before 4.0 the first tick had 1 where no event had come.
+            if v_pass = 1 and v_new < 0 and (v_seq > 0 or v_last.tick_event_seq > 1) then
+                raise warning 'Negative new_events?  old=% cur=%', v_last.tick_event_seq,
+                    pgq.seq_getval(i_queue.queue_event_seq);
             end if;
 
             -- A last tick in the future means that the clock was set back.

@@ -138,4 +138,37 @@ select pgq.set_queue_config('insert', 'ticker_max_count', '500');
 rollback;
 drop schema evil cascade;
 
+-- the first event of a queue counts
+select pgq.create_queue('first');
+select pgq.insert_event('first', 't', 'd');
+select ev_new from pgq.get_queue_info('first');
+select pgq.drop_queue('first');
+
+-- rows of pgq.queue are kept; every way of changing them is noticed, also where triggers do not fire
+set session_replication_role = 'replica';
+update pgq.queue set queue_per_tx_limit = 0 where queue_name = 'insert';
+reset session_replication_role;
+select pgq.insert_event('insert', 'limit', '0');
+set session_replication_role = 'local';
+update pgq.queue set queue_per_tx_limit = null where queue_name = 'insert';
+reset session_replication_role;
+select pgq.insert_event('insert', 'no limit', '0') > 0 as inserted;
+alter table pgq.queue disable trigger user;
+update pgq.queue set queue_per_tx_limit = 0 where queue_name = 'insert';
+select pgq.insert_event('insert', 'limit', '0');
+update pgq.queue set queue_per_tx_limit = null where queue_name = 'insert';
+select pgq.insert_event('insert', 'no limit', '0') > 0 as inserted;
+alter table pgq.queue enable always trigger queue_changed;
+begin;
+update pgq.queue set queue_name = 'other' where queue_name = 'insert';
+select pgq.insert_event('other', 'other name', null) > 0 as inserted;
+savepoint s;
+select pgq.insert_event('insert', 'old name', null);
+rollback to s;
+update pgq.queue set queue_disable_insert = true;
+rollback to s;
+select pgq.insert_event('other', 'other name', null) > 0 as inserted;
+rollback;
+select pgq.insert_event('insert', 'old name', null) > 0 as inserted;
+
 select pgq.drop_queue('insert');

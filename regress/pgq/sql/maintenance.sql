@@ -39,7 +39,7 @@ select queue_name, queue_ntables, queue_cur_table, queue_rotation_period, queue_
        ticker_lag >= '0' as ticker_lag, ev_per_sec, ev_new, last_tick_id
 from pgq.get_queue_info();
 update pgq.queue set queue_ticker_max_lag = '0' where queue_name = 'a';
-select count(pgq.insert_event('a', 't', 'd')) from generate_series(1, 21);
+select count(pgq.insert_event('a', 't', 'd')) from generate_series(1, 20);
 select pgq.ticker('a');
 update pgq.tick set tick_time = now() - (2 - tick_id) * interval '10 seconds'
 from pgq.queue where queue_id = tick_queue and queue_name = 'a';
