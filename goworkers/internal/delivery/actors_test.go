@@ -38,6 +38,12 @@ func (r *run) cast() {
 		a := add(fmt.Sprintf("consumer %d", n), r.db.DSN, 6, consume)
 		a.queue, a.consumerName = r.queues[n%2], fmt.Sprintf("c%d", n)
 	}
+	for n := range 2 {
+		if r.wakes {
+			a := add(fmt.Sprintf("worker %d", n), r.db.DSN, 4, consume)
+			a.queue, a.consumerName, a.registered, a.shares = "q1", "ks", true, true
+		}
+	}
 	add("locker", r.db.DSN, 1, lockTables)
 	add("bystander", r.server.DSN, 1, standBy)
 	add("dropper", r.db.DSN, 1, dropQueue)

@@ -17,6 +17,7 @@ import (
 type consumer struct {
 	queue, consumerName string
 	registered          bool
+	shares              bool // is one of the workers on the consumer's slots
 	batch               int64
 	events              []event
 	read                bool
@@ -77,10 +78,16 @@ func (a *actor) nextBatch() *op {
 		"select batch_id from pgq.next_batch_info($1, $2)",
 		"select batch_id from pgq.next_batch_custom($1, $2, null, 3, null)",
 	})
+	args := []any{pgx.QueryExecModeSimpleProtocol, a.queue, a.consumerName}
+	if a.shares {
+		// Sometimes it takes the other one for dead, which is none the less at work.
+		call = "select batch_id from pgq.next_slot_batch($1, $2, $3, $4)"
+		args = append(args, a.name, pick(a.run, []*string{nil, nil, nil, &atOnce}))
+	}
 	return &op{
 		name: "next batch", allowed: stopped,
 		do: func(ctx context.Context, conn *pgx.Conn) error {
-			return conn.QueryRow(ctx, call, pgx.QueryExecModeSimpleProtocol, a.queue, a.consumerName).Scan(&batch)
+			return conn.QueryRow(ctx, call, args...).Scan(&batch)
 		},
 		then: func(err error) {
 			if err == nil && batch != nil {
@@ -88,6 +95,18 @@ func (a *actor) nextBatch() *op {
 			}
 		},
 	}
+}
+
+var atOnce = "0 s"
+
+// takenOver is what a worker meets whose batch another one has got.
+var takenOver = append([]string{"PGQ03", "22012"}, stopped...)
+
+func (a *actor) whileWorking() []string {
+	if a.shares {
+		return takenOver
+	}
+	return stopped
 }
 
 var sourceTag = regexp.MustCompile(`(?:^|&)tag=([^&]*)`)
@@ -120,7 +139,7 @@ func (a *actor) readBatch() *op {
 		return n, rows.Err()
 	}
 	return &op{
-		name: fmt.Sprintf("read batch %d", batch), allowed: stopped,
+		name: fmt.Sprintf("read batch %d", batch), allowed: a.whileWorking(),
 		do: func(ctx context.Context, conn *pgx.Conn) error {
 			simple := pgx.QueryExecModeSimpleProtocol
 			if cursor && conn.PgConn().TxStatus() == 'T' {
@@ -150,6 +169,9 @@ func (a *actor) readBatch() *op {
 		},
 		then: func(err error) {
 			if err != nil {
+				if a.shares {
+					a.forget()
+				}
 				return
 			}
 			if len(missing) > 0 {
@@ -185,7 +207,7 @@ func (a *actor) finishBatch(retries bool) *op {
 	outside := !a.open
 	batch, events := a.batch, a.events
 	return &op{
-		name: fmt.Sprintf("finish batch %d", batch), allowed: stopped,
+		name: fmt.Sprintf("finish batch %d", batch), allowed: a.whileWorking(),
 		do: func(ctx context.Context, conn *pgx.Conn) error {
 			var err error
 			run := func(sql string, args ...any) {

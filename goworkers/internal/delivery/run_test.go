@@ -162,10 +162,14 @@ func play(t *testing.T, server *pgtest.PrivateServer, seed uint64) {
 		batches: map[int64]string{}, count: map[string]int{},
 	}
 	r.db.Exec(t, schema)
+	r.wakes = pgtest.Value[bool](t, r.db, `select to_regproc('pgq.ticker_wake') is not null`)
+	if r.wakes { // workers that share a consumer
+		r.db.Exec(t, fmt.Sprintf("select pgq.register_slots('q1', 'ks', %d)", 1+r.IntN(4)))
+		r.db.Exec(t, `insert into public.joined select 'ks', 'q1', t.tick_snapshot from pgq.tick t where t.tick_queue = 1 and t.tick_id = 1`)
+	}
 	if r.chance(3) { // ids are then handed out in blocks, and out of order
 		r.db.Exec(t, "alter sequence pgq.event_1_id_seq cache 20")
 	}
-	r.wakes = pgtest.Value[bool](t, r.db, `select to_regproc('pgq.ticker_wake') is not null`)
 	if notify := r.chance(2); notify && r.wakes {
 		r.db.Exec(t, "update pgq.queue set queue_notify = true")
 	}
