@@ -30,11 +30,14 @@ type conn struct {
 
 // DB returns the job's connection of that name (by custom the ini key, like
 // "src_db") and opens it when there is none, or when dsn has changed since.
-// It stays the job's; do not close it.
+// It stays the job's; do not close it. Goroutines may ask for different names.
 func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, error) {
-	if c := j.conns[name]; c != nil {
-		if c.dsn == dsn && !c.IsClosed() {
-			return c.Conn, nil
+	j.connsMu.Lock()
+	known := j.conns[name]
+	j.connsMu.Unlock()
+	if known != nil {
+		if known.dsn == dsn && !known.IsClosed() {
+			return known.Conn, nil
 		}
 		j.drop(name)
 	}
@@ -42,6 +45,8 @@ func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", j.Config.Key(name), err)
 	}
+	j.connsMu.Lock()
+	defer j.connsMu.Unlock()
 	j.conns[name] = &conn{Conn: c, dsn: dsn, opened: time.Now()}
 	return c, nil
 }
@@ -162,6 +167,9 @@ func (j *Job) recycle() {
 func (j *Job) drop(name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	j.conns[name].Close(ctx) // an error here is only that it was closed already
+	j.connsMu.Lock()
+	c := j.conns[name]
 	delete(j.conns, name)
+	j.connsMu.Unlock()
+	c.Close(ctx) // an error here is only that it was closed already
 }

@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,6 +45,22 @@ type ConsumerConfig struct {
 	// KeepLag leaves events alone until they are so old. Default: 0, off.
 	KeepLag time.Duration `ini:"pgq_keep_lag" min:"0" help:"stay so many seconds behind the present; 0: off"`
 
+	// Slots splits the consumer, so that several workers share it; the events of a
+	// key are all in one slot and keep their order. It cannot be changed while the
+	// consumer is registered. Default: 0, one worker reads all.
+	Slots int `ini:"consumer_slots" min:"0" help:"parts of the consumer that workers, in this process or others, share by the events' keys; 0: not shared"`
+	// SlotKey is the event's field that is the key. Default: ev_extra1.
+	SlotKey string `ini:"slot_key" default:"ev_extra1" choice:"ev_extra1,ev_extra2,ev_extra3,ev_extra4,ev_type,ev_data" help:"field of the events whose value is the key"`
+	// Workers is how many batches this process works on at a time. The handler is
+	// called by several goroutines then. Default: 1.
+	Workers int `ini:"consumer_workers" default:"1" min:"0" help:"workers in this process, each with its own connections; needs consumer_slots"`
+	// WorkerName names the process among those that share the consumer. Default:
+	// host:pid.
+	WorkerName string `ini:"worker_name" help:"name of this process among those that share the consumer; default: host:pid"`
+	// WorkerTimeout is when a worker that is not heard of loses its batch to another.
+	// Default: 60 s.
+	WorkerTimeout time.Duration `ini:"worker_timeout" default:"60" min:"0" help:"seconds after which a worker that is not heard of loses its batch to another; 0: never"`
+
 	Autocommit     string `ini:"pgq_autocommit" unused:"each batch is one transaction"`
 	KeepaliveStats string `ini:"keepalive_stats" unused:"stats_period says when the statistics line is logged"`
 }
@@ -56,13 +75,21 @@ type Handler func(ctx context.Context, tx pgx.Tx, batch *Batch) error
 type Batch struct {
 	*pgq.Batch
 
-	events    iter.Seq2[*pgq.Event, error]
-	read      int   // events given so far
-	opened    bool  // Events was called
-	fault     error // of reading; the batch cannot be kept then
-	canRetry  bool
-	forRetry  map[int64]time.Duration
-	retryList []int64 // keys of forRetry in the order of the calls
+	events   iter.Seq2[*pgq.Event, error]
+	read     int   // events given so far
+	opened   bool  // Events was called
+	fault    error // of reading; the batch cannot be kept then
+	canRetry bool
+	verdicts map[int64]verdict // of events that are put aside
+	putAside []int64           // keys of verdicts in the order of the calls
+}
+
+// verdict is what shall become of an event that is put aside. Events with the same
+// go to the server together.
+type verdict struct {
+	after  time.Duration
+	reason string
+	dead   bool
 }
 
 var errReadTwice = errors.New("the events of a batch can be read only once")
@@ -94,20 +121,72 @@ func (b *Batch) Events() iter.Seq2[*pgq.Event, error] {
 
 // Retry puts the event back into the queue, for this consumer only, to come
 // again after a while with Event.Retry counted up. That takes effect together
-// with the rest of the batch.
+// with the rest of the batch. The subscription may say more: with a retry_delay the
+// event waits at least that long, doubled for each retry it has had, so that after
+// may be 0; with max_retries it is dead when it was retried so often.
 //
 // Only a Consumer can do it: a consumer with a target of its own commits there
 // before it finishes the batch at the source, and a crash between the two would
 // lose the wish. There Retry returns an error; note the event in a table of the
 // target instead.
 func (b *Batch) Retry(ev *pgq.Event, after time.Duration) error {
+	return b.setAside(ev, verdict{after: after})
+}
+
+// RetryFor is Retry with the reason, which is kept if it was the last retry.
+func (b *Batch) RetryFor(ev *pgq.Event, after time.Duration, reason string) error {
+	return b.setAside(ev, verdict{after: after, reason: reason})
+}
+
+// Fail gives the event up: it is dead, and waits with the reason for a person, who
+// has it retried or deleted (pgqadm dlq). As with Retry, only a Consumer can do it.
+// It needs pgq 4.0. Of several wishes for one event the last counts.
+func (b *Batch) Fail(ev *pgq.Event, reason string) error {
+	return b.setAside(ev, verdict{reason: reason, dead: true})
+}
+
+func (b *Batch) setAside(ev *pgq.Event, v verdict) error {
 	if !b.canRetry {
-		return fmt.Errorf("retry event %d: a consumer with a target database cannot put single events back", ev.ID)
+		return fmt.Errorf("put event %d aside: a consumer with a target database cannot put single events back", ev.ID)
 	}
-	if _, found := b.forRetry[ev.ID]; !found {
-		b.retryList = append(b.retryList, ev.ID)
+	if _, found := b.verdicts[ev.ID]; !found {
+		b.putAside = append(b.putAside, ev.ID)
 	}
-	b.forRetry[ev.ID] = after
+	b.verdicts[ev.ID] = v
+	return nil
+}
+
+// sendAside tells the server of the events that are put aside. modern is a schema
+// that takes many at once.
+func (b *Batch) sendAside(ctx context.Context, tx pgx.Tx, modern bool) error {
+	var order []verdict
+	same := map[verdict][]int64{}
+	for _, id := range b.putAside {
+		v := b.verdicts[id]
+		if _, found := same[v]; !found {
+			order = append(order, v)
+		}
+		same[v] = append(same[v], id)
+	}
+	for _, v := range order {
+		if modern && !v.dead {
+			if _, err := pgq.EventRetryMany(ctx, tx, b.ID, same[v], v.after, v.reason); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, id := range same[v] {
+			var err error
+			if v.dead {
+				_, err = pgq.EventFailed(ctx, tx, b.ID, id, v.reason)
+			} else {
+				_, err = pgq.EventRetry(ctx, tx, b.ID, id, v.after)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -116,8 +195,9 @@ func (b *Batch) Retry(ev *pgq.Event, after time.Duration) error {
 // once for each event; what it does elsewhere (a mail, a call of another
 // database) happens at least once.
 type Consumer struct {
-	source
+	*source
 	handler Handler
+	lanes   *lanes // the workers, when there are several
 }
 
 // NewConsumer makes a consumer. Its first round registers it on the queue, if
@@ -127,29 +207,41 @@ func NewConsumer(job *Job, cfg ConsumerConfig, handler Handler) (*Consumer, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Consumer{source: s, handler: handler}, nil
+	c := &Consumer{source: s, handler: handler}
+	if cfg.Workers > 1 {
+		c.lanes = &lanes{job: job}
+		for n := range cfg.Workers {
+			c.lanes.list = append(c.lanes.list, &Consumer{source: s.inLane(n), handler: handler})
+		}
+	}
+	return c, nil
 }
 
-// Work does one batch, if there is one.
+// Work does one batch, if there is one; with several workers it does many.
 func (c *Consumer) Work(ctx context.Context) (more bool, err error) {
+	if c.lanes != nil {
+		return c.lanes.work(ctx)
+	}
+	return c.work(ctx)
+}
+
+func (c *Consumer) work(ctx context.Context) (more bool, err error) {
 	started := time.Now()
 	src, next, err := c.next(ctx)
 	if next == nil || err != nil {
 		return false, err
 	}
-	b := &Batch{Batch: next, canRetry: true, forRetry: map[int64]time.Duration{}}
+	b := &Batch{Batch: next, canRetry: true, verdicts: map[int64]verdict{}}
 	if err := inTx(ctx, src, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if err := c.handle(ctx, tx, tx, b, c.handler); err != nil {
 			return err
 		}
-		for _, id := range b.retryList {
-			if _, err := pgq.EventRetry(ctx, tx, b.ID, id, b.forRetry[id]); err != nil {
-				return err
-			}
+		if err := b.sendAside(ctx, tx, c.modern); err != nil {
+			return err
 		}
 		finished, err := pgq.FinishBatch(ctx, tx, b.ID)
 		if err == nil && !finished {
-			return fmt.Errorf("finish batch %d: it is not open any more; is there another process that runs as consumer %q?", b.ID, b.Consumer)
+			return c.lost(b)
 		}
 		return err
 	}); err != nil {
@@ -167,10 +259,26 @@ type source struct {
 	metrics consumerMetrics
 
 	registered bool // asked for once in a process; see next
+	modern     bool // the schema is of 4.0 or newer
 	ear        ear
+	worker     string       // its name, where the consumer is shared
+	lane       int          // its number among the workers of this process
+	busy       atomic.Int64 // when the batch began that it is at, in ns; 0 without one
 }
 
-func newSource(job *Job, cfg ConsumerConfig) (source, error) {
+// side is for those that see only a lane.
+func (s *source) side() *source { return s }
+
+// inLane makes the source of one of several workers.
+func (s *source) inLane(n int) *source {
+	return &source{
+		job: s.job, cfg: s.cfg, metrics: s.metrics, ear: s.ear, lane: n,
+		worker: workerName(&s.cfg, n),
+		log:    s.log.WithField("worker", workerName(&s.cfg, n)),
+	}
+}
+
+func newSource(job *Job, cfg ConsumerConfig) (*source, error) {
 	if cfg.ConsumerName == "" {
 		cfg.ConsumerName = job.Config.JobName
 	}
@@ -178,15 +286,19 @@ func newSource(job *Job, cfg ConsumerConfig) (source, error) {
 		{"src_db", string(cfg.SrcDB)}, {"queue_name", cfg.QueueName}, {"consumer_name or job_name", cfg.ConsumerName},
 	} {
 		if key.value == "" {
-			return source{}, Usagef("%s: %s is empty", job.Service, key.name)
+			return nil, Usagef("%s: %s is empty", job.Service, key.name)
 		}
 	}
 	if cfg.LazyFetch < 0 || cfg.LazyFetch > math.MaxInt32 {
-		return source{}, Usagef("%s: pgq_lazy_fetch = %d: give a number of events, or 0", job.Service, cfg.LazyFetch)
+		return nil, Usagef("%s: pgq_lazy_fetch = %d: give a number of events, or 0", job.Service, cfg.LazyFetch)
 	}
-	return source{
+	if err := checkParallel(job, &cfg); err != nil {
+		return nil, err
+	}
+	return &source{
 		job:     job,
 		cfg:     cfg,
+		worker:  workerName(&cfg, 0),
 		log:     job.Log.WithFields(logrus.Fields{"queue": cfg.QueueName, "consumer": cfg.ConsumerName}),
 		metrics: newConsumerMetrics(job, cfg),
 		ear:     ear{period: listenPeriod},
@@ -195,7 +307,15 @@ func newSource(job *Job, cfg ConsumerConfig) (source, error) {
 
 // db connects to the queue's database.
 func (s *source) db(ctx context.Context) (*pgx.Conn, error) {
-	return s.job.DB(ctx, "src_db", s.cfg.SrcDB)
+	return s.job.DB(ctx, s.key("src_db"), s.cfg.SrcDB)
+}
+
+// key names a connection: each worker of a process has its own.
+func (s *source) key(name string) string {
+	if s.lane > 0 {
+		name += "/" + strconv.Itoa(s.lane)
+	}
+	return name
 }
 
 // Register registers the consumer on the queue, to get what comes from now on.
@@ -205,14 +325,18 @@ func (s *source) Register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := pgq.RegisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
-	if err != nil {
+	if s.cfg.Slots > 0 {
+		made, err := pgq.RegisterSlots(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.cfg.Slots, s.cfg.SlotKey)
+		if made > 0 {
+			s.log.WithField("slots", made).Info("consumer registered")
+		}
 		return s.explain(err)
 	}
+	fresh, err := pgq.RegisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
 	if fresh {
 		s.log.Info("consumer registered")
 	}
-	return nil
+	return s.explain(err)
 }
 
 // Unregister takes the consumer off the queue; it says false when it was not
@@ -222,7 +346,11 @@ func (s *source) Unregister(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	gone, err := pgq.UnregisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	unregister := pgq.UnregisterConsumer
+	if s.cfg.Slots > 0 {
+		unregister = pgq.UnregisterSlots
+	}
+	gone, err := unregister(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
 	if err != nil {
 		return false, s.explain(err)
 	}
@@ -239,6 +367,7 @@ func (s *source) checkVersion(ctx context.Context, src *pgx.Conn) error {
 		return fmt.Errorf("%s: the database has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update (%w)",
 			s.job.Config.Key("src_db"), version, errTooOld)
 	}
+	s.modern = !strings.HasPrefix(version, "3")
 	return nil
 }
 
@@ -246,25 +375,22 @@ func (s *source) checkVersion(ctx context.Context, src *pgx.Conn) error {
 // by the first round of a process only: one that somebody has unregistered under
 // it must not skip what came in between without a word.
 func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
-	src, err := s.db(ctx)
+	src, err := s.ready(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !s.registered {
-		if err := s.checkVersion(ctx, src); err != nil {
-			return nil, nil, err
-		}
-		if err := s.Register(ctx); err != nil {
-			return nil, nil, err
-		}
-		s.registered = true
-	}
 	wish := pgq.Wish{MinLag: s.cfg.KeepLag, MinCount: s.cfg.CollectEvents, MinInterval: s.cfg.CollectInterval}
-	if err := s.listen(ctx, src, wish); err != nil {
-		return nil, nil, err
+	if s.lane == 0 { // one pair of ears is enough for a process
+		if err := s.listen(ctx, src, wish); err != nil {
+			return nil, nil, err
+		}
 	}
 	var b *pgq.Batch
-	if wish == (pgq.Wish{}) {
+	if s.cfg.Slots > 0 {
+		if b, err = pgq.NextSlotBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.worker, s.cfg.WorkerTimeout); b != nil {
+			s.busy.Store(time.Now().UnixNano())
+		}
+	} else if wish == (pgq.Wish{}) {
 		b, err = pgq.NextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
 	} else {
 		b, err = pgq.NextBatchCustom(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, wish)
@@ -275,15 +401,35 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 	return src, b, nil
 }
 
+// ready connects to the queue's database, and registers the consumer at first.
+func (s *source) ready(ctx context.Context) (*pgx.Conn, error) {
+	src, err := s.db(ctx)
+	if err != nil || s.registered {
+		return src, err
+	}
+	if err := s.checkVersion(ctx, src); err != nil {
+		return nil, err
+	}
+	if err := s.Register(ctx); err != nil {
+		return nil, err
+	}
+	s.registered = true
+	return src, nil
+}
+
 // handle gives the batch to the handler; its events come through reader.
 func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handler Handler) error {
 	fetch := s.cfg.LazyFetch
 	if fetch == 0 {
 		fetch = math.MaxInt32
 	}
+	ctx, stop := s.alive(ctx, b)
+	defer stop()
 	b.events = pgq.BatchEvents(ctx, reader, b.ID, fetch, pgq.FromTables(s.cfg.TableFilter...))
 	err := handler(ctx, tx, b)
 	switch {
+	case errors.Is(context.Cause(ctx), errTakenOver):
+		return s.lost(b)
 	case b.fault != nil: // it is the cause, whatever the handler made of it
 		return b.fault
 	case err != nil:

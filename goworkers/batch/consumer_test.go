@@ -260,6 +260,57 @@ func TestConsumerRetriesSingleEvents(t *testing.T) {
 	}
 }
 
+func TestConsumerPutsManyEventsAside(t *testing.T) {
+	t.Parallel()
+	r := setupRoad(t)
+	r.register(t)
+	r.src.Exec(t, `update pgq.subscription set sub_max_retries = 1`)
+	r.produce(t, "good", "soon1", "dead", "soon2", "worn", "changed")
+	config := r.config(r.src, r.dst).ConsumerConfig
+	job, _ := setupJob(t, config.JobConfig)
+	worker, err := NewConsumer(job, config, func(ctx context.Context, tx pgx.Tx, batch *Batch) error {
+		for ev, err := range batch.Events() {
+			if err != nil {
+				return err
+			}
+			switch name := ev.Data.String; {
+			case strings.HasPrefix(name, "soon") && ev.Retry == 0:
+				err = batch.Retry(ev, 0)
+			case name == "worn":
+				err = batch.RetryFor(ev, 0, "it never works")
+			case name == "dead":
+				err = batch.Fail(ev, "no such user")
+			case name == "changed":
+				err = errors.Join(batch.Fail(ev, "a rash word"), batch.Retry(ev, time.Hour))
+			default:
+				_, err = tx.Exec(ctx, "insert into public.applied values ($1, $2)", ev.Retry, ev.Data)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustDrain(t, worker)
+	if n, err := pgq.MaintRetryEvents(context.Background(), r.conn); err != nil || n != 3 {
+		t.Fatalf("MaintRetryEvents = %d, %v", n, err)
+	}
+	r.produce(t)
+	mustDrain(t, worker)
+	if got := applied(t, r.src); !slices.Equal(got, []string{"good", "soon1", "soon2"}) {
+		t.Errorf("applied %v", got)
+	}
+	if got := r.src.Rows(t, "select ev_data, reason, ev_retry from pgq.dead_letter order by 1"); !slices.Equal(got, []string{"dead|no such user|0", "worn|it never works|1"}) {
+		t.Errorf("dead are %q", got)
+	}
+	if got := r.src.Rows(t, "select ev_data, ev_retry from pgq.retry_queue where ev_dead_time is null"); !slices.Equal(got, []string{"changed|1"}) {
+		t.Errorf("waiting are %q", got)
+	}
+}
+
 func TestRemoteConsumersRefuseToRetry(t *testing.T) {
 	for _, kind := range kinds[1:] {
 		t.Run(kind.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,7 @@ type Job struct {
 	file    *logFile
 	logger  *logrus.Logger
 	console io.Writer
+	connsMu sync.Mutex // workers of one process open connections side by side
 	conns   map[string]*conn
 	metrics *MetricsServer
 	rounds  *prometheus.CounterVec

@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 		takePidFile(path)
 		return
 	}
+	if path := os.Getenv(parallelEnv); path != "" {
+		workInParallel(path)
+		return
+	}
 	if path := os.Getenv(consumerEnv); path != "" {
 		consume(path)
 		return

@@ -41,6 +41,10 @@ type RemoteConsumer struct {
 // NewRemoteConsumer makes a consumer. Its first round registers it on the queue,
 // if it is not registered, to get the events from then on.
 func NewRemoteConsumer(job *Job, cfg RemoteConfig, handler Handler) (*RemoteConsumer, error) {
+	if cfg.Slots > 0 {
+		// A batch that goes to another worker has a new number.
+		return nil, Usagef("%s: consumer_slots needs a consumer that keeps its place by ticks, a SerialConsumer", job.Service)
+	}
 	t, err := newTarget(job, cfg, handler)
 	if err != nil {
 		return nil, err
@@ -50,18 +54,18 @@ func NewRemoteConsumer(job *Job, cfg RemoteConfig, handler Handler) (*RemoteCons
 
 // Work does one batch, if there is one.
 func (c *RemoteConsumer) Work(ctx context.Context) (more bool, err error) {
-	return c.work(ctx, func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error) {
+	return c.apply(ctx, func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error) {
 		return pgq.SetBatchDone(ctx, tx, b.Consumer, b.ID)
 	})
 }
 
 // target is the side of a consumer that faces the database it applies to.
 type target struct {
-	source
+	*source
 	dst     ConnString
 	handler Handler
 
-	looked bool // at the target once in a process; see ready
+	looked bool // at the target once in a process; see look
 }
 
 func newTarget(job *Job, cfg RemoteConfig, handler Handler) (target, error) {
@@ -73,18 +77,18 @@ func newTarget(job *Job, cfg RemoteConfig, handler Handler) (target, error) {
 }
 
 func (t *target) targetDB(ctx context.Context) (*pgx.Conn, error) {
-	return t.job.DB(ctx, "dst_db", t.dst)
+	return t.job.DB(ctx, t.key("dst_db"), t.dst)
 }
 
-// work does one batch. note writes into the target's transaction that the batch
+// apply does one batch. note writes into the target's transaction that the batch
 // is done, and says false when that was written before.
-func (t *target) work(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error)) (more bool, err error) {
+func (t *target) apply(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error)) (more bool, err error) {
 	started := time.Now()
 	src, next, err := t.next(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := t.ready(ctx); next == nil || err != nil {
+	if err := t.look(ctx); next == nil || err != nil {
 		return false, err
 	}
 	dst, err := t.targetDB(ctx)
@@ -112,16 +116,16 @@ func (t *target) work(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (f
 		return false, t.explain(err)
 	}
 	if !finished {
-		t.log.WithField("batch_id", b.ID).Warn("batch was finished by somebody else: is there another process with this consumer's name?")
+		t.log.WithField("batch_id", b.ID).Warn("batch was finished by somebody else: is there another process with this consumer's or worker's name?")
 	}
 	t.done(b, started)
 	return true, nil
 }
 
-// ready looks once at the target: what is wrong with it shall be told at the
+// look looks once at the target: what is wrong with it shall be told at the
 // start, not when the first event comes. The consumer is registered by then, so
 // that no event is lost meanwhile.
-func (t *target) ready(ctx context.Context) error {
+func (t *target) look(ctx context.Context) error {
 	if t.looked {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 // LostPositionError.
 type SerialConsumer struct {
 	target
+	lanes *lanes // the workers, when there are several
 }
 
 // NewSerialConsumer makes a consumer. Its first round registers it on the queue,
@@ -25,12 +26,28 @@ func NewSerialConsumer(job *Job, cfg RemoteConfig, handler Handler) (*SerialCons
 	if err != nil {
 		return nil, err
 	}
-	return &SerialConsumer{t}, nil
+	c := &SerialConsumer{target: t}
+	if cfg.Workers > 1 {
+		c.lanes = &lanes{job: job}
+		for n := range cfg.Workers {
+			one := t
+			one.source = t.inLane(n)
+			c.lanes.list = append(c.lanes.list, &SerialConsumer{target: one})
+		}
+	}
+	return c, nil
 }
 
-// Work does one batch, if there is one.
+// Work does one batch, if there is one; with several workers it does many.
 func (c *SerialConsumer) Work(ctx context.Context) (more bool, err error) {
-	return c.work(ctx, func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error) {
+	if c.lanes != nil {
+		return c.lanes.work(ctx)
+	}
+	return c.work(ctx)
+}
+
+func (c *SerialConsumer) work(ctx context.Context) (more bool, err error) {
+	return c.apply(ctx, func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error) {
 		if err := pgq.LockConsumer(ctx, tx, b.Consumer); err != nil {
 			return false, err
 		}
@@ -50,10 +67,23 @@ func (c *SerialConsumer) Work(ctx context.Context) (more bool, err error) {
 	})
 }
 
+// names are those that the target knows the consumer by: one for each slot.
+func (c *SerialConsumer) names() []string {
+	if c.cfg.Slots == 0 {
+		return []string{c.cfg.ConsumerName}
+	}
+	var list []string
+	for slot := range c.cfg.Slots {
+		list = append(list, pgq.SlotName(c.cfg.ConsumerName, slot))
+	}
+	return list
+}
+
 // Rewind moves the consumer on the queue to where the target has stopped, so
-// that what the target has not done comes again. It returns that tick, or nil
-// when the target knows none and nothing was done.
-func (c *SerialConsumer) Rewind(ctx context.Context) (tick *int64, err error) {
+// that what the target has not done comes again. It returns that tick, the lowest
+// one of a consumer of several slots, or nil when the target knows none and nothing
+// was done.
+func (c *SerialConsumer) Rewind(ctx context.Context) (lowest *int64, err error) {
 	src, err := c.db(ctx)
 	if err != nil {
 		return nil, err
@@ -62,14 +92,22 @@ func (c *SerialConsumer) Rewind(ctx context.Context) (tick *int64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	tick, err = pgq.GetLastTick(ctx, dst, c.cfg.ConsumerName)
-	if err != nil || tick == nil {
-		return nil, c.explainTarget(err)
+	for _, name := range c.names() {
+		tick, err := pgq.GetLastTick(ctx, dst, name)
+		switch {
+		case err != nil:
+			return nil, c.explainTarget(err)
+		case tick == nil:
+			continue
+		}
+		if _, err := pgq.RegisterConsumerAt(ctx, src, c.cfg.QueueName, name, *tick); err != nil {
+			return nil, c.explain(err)
+		}
+		if lowest == nil || *tick < *lowest {
+			lowest = tick
+		}
 	}
-	if _, err := pgq.RegisterConsumerAt(ctx, src, c.cfg.QueueName, c.cfg.ConsumerName, *tick); err != nil {
-		return nil, c.explain(err)
-	}
-	return tick, nil
+	return lowest, nil
 }
 
 // Reset makes the target forget its place, so that the next batch is taken
@@ -79,5 +117,10 @@ func (c *SerialConsumer) Reset(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.explainTarget(pgq.ForgetLastTick(ctx, dst, c.cfg.ConsumerName))
+	for _, name := range c.names() {
+		if err := pgq.ForgetLastTick(ctx, dst, name); err != nil {
+			return c.explainTarget(err)
+		}
+	}
+	return nil
 }

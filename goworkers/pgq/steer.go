@@ -65,14 +65,16 @@ type Params struct {
 // them can be asked, too; then it has fewer parameters.
 const (
 	queueParamsSQL = `
-		select q.queue_name, '', p.name, j.row ->> ('queue_' || p.name),
+		select q.queue_name, '', p.name,
+		       case p.name when 'extra_maint' then q.queue_extra_maint::text else j.row ->> ('queue_' || p.name) end,
 		       case when p.span then (j.row ->> ('queue_' || p.name))::interval end
 		  from pgq.queue q
 		 cross join lateral (select pg_catalog.to_jsonb(q)) j (row)
 		 cross join (values (1, 'ticker_max_count', false), (2, 'ticker_max_lag', true), (3, 'ticker_idle_period', true),
 		                    (4, 'ticker_min_lag', true), (5, 'ticker_paused', false), (6, 'external_ticker', false),
 		                    (7, 'notify', false), (8, 'rotation_period', true), (9, 'retention', true),
-		                    (10, 'consumer_expiry', true), (11, 'disable_insert', false), (12, 'per_tx_limit', false))
+		                    (10, 'consumer_expiry', true), (11, 'disable_insert', false), (12, 'per_tx_limit', false),
+		                    (13, 'extra_maint', false))
 		       p (ord, name, span)
 		 where j.row ? ('queue_' || p.name)
 		   and ($1::text[] is null or q.queue_name = any ($1))
@@ -140,7 +142,7 @@ func collectParams(rows pgx.Rows) (list []Params, err error) {
 type Blocker struct {
 	Queue    string
 	DueSince *time.Time // since when the rotation is due
-	Kind     string     // consumer, transaction, prepared transaction, ticker ...
+	Kind     string     // consumer, transaction, prepared transaction, lock, ticker or maintenance
 	Name     string     // which one
 	Since    *time.Time // since when it stands in the way
 	Detail   string
@@ -162,12 +164,12 @@ func RotationBlockers(ctx context.Context, db DB) ([]Blocker, error) {
 	return list, wrap(err, "ask what blocks rotation")
 }
 
-const rebaseQueueSQL = `select pgq.rebase_queue($1)`
+const rebaseQueueSQL = `select pgq.rebase_queue($1) = 1`
 
 // RebaseQueue repairs a queue that was restored into a server whose transaction ids
-// are others, usually lower, than those that the queue has noted; until then its
-// ticks fail (IsQueueBroken). No event is lost.
-func RebaseQueue(ctx context.Context, db DB, queue string) error {
-	_, err := db.Exec(ctx, rebaseQueueSQL, queue)
-	return wrap(err, "rebase queue %q", queue)
+// are lower than those that the queue has noted; until then its ticks fail
+// (IsQueueBroken). No event is lost. It says false when there was no need.
+func RebaseQueue(ctx context.Context, db DB, queue string) (rebased bool, err error) {
+	err = db.QueryRow(ctx, rebaseQueueSQL, queue).Scan(&rebased)
+	return rebased, wrap(err, "rebase queue %q", queue)
 }

@@ -86,11 +86,21 @@ func blocked(found []problem, blockers []pgq.Blocker, now time.Time, ini string)
 			p.What = fmt.Sprintf("holds up the rotation, due since %s", timeText(b.DueSince))
 			p.Advice = fmt.Sprintf("start it, or remove it with: pgqadm %s unregister %s %s", ini, b.Queue, b.Name)
 		case "transaction":
-			p.Advice = "end that transaction: see pg_stat_activity, pg_terminate_backend(PID)"
+			p.Advice = "end that transaction: pg_terminate_backend(PID)"
 		case "prepared transaction":
-			p.Advice = "commit prepared or rollback prepared that transaction, in its database"
+			p.Advice = "end it in its database: commit prepared or rollback prepared"
+		case "lock":
+			p.Advice = "end what holds the lock: pg_terminate_backend(PID)"
 		default:
-			p.Advice = fmt.Sprintf("is the ticker running? it rotates: pgqadm -d %s ticker", ini)
+			p.Advice = fmt.Sprintf("is the ticker running? it also does the maintenance: pgqadm -d %s ticker", ini)
+			switch b.Name {
+			case "rebase_queue":
+				p.Advice = fmt.Sprintf("repair the queue: pgqadm %s rebase %s", ini, b.Queue)
+			case "ticker_paused":
+				p.Advice = fmt.Sprintf("resume the ticker: pgqadm %s config %s ticker_paused=false", ini, b.Queue)
+			case "external_ticker":
+				p.Advice = "see why the external ticker gives it no ticks"
+			}
 		}
 		found = append(found, p)
 	}

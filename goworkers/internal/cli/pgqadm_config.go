@@ -27,8 +27,8 @@ var (
 	queueParameters = parameters{
 		command: "config", prefix: "queue_",
 		names: []string{"ticker_max_count", "ticker_max_lag", "ticker_idle_period", "ticker_min_lag", "ticker_paused", "external_ticker",
-			"notify", "rotation_period", "retention", "consumer_expiry", "disable_insert", "per_tx_limit"},
-		nullable: []string{"retention", "consumer_expiry", "per_tx_limit"},
+			"notify", "rotation_period", "retention", "consumer_expiry", "disable_insert", "per_tx_limit", "extra_maint"},
+		nullable: []string{"retention", "consumer_expiry", "per_tx_limit", "extra_maint"},
 	}
 	consumerParameters = parameters{
 		command: "consumer-config", prefix: "sub_",

@@ -179,8 +179,12 @@ func adminSeek(ctx context.Context, a *admin) error {
 }
 
 func adminRebase(ctx context.Context, a *admin) error {
-	if err := pgq.RebaseQueue(ctx, a.db, a.queue()); err != nil {
+	rebased, err := pgq.RebaseQueue(ctx, a.db, a.queue())
+	switch {
+	case err != nil:
 		return err
+	case !rebased:
+		return a.say("queue %s needs no repair", a.queue())
 	}
 	return a.say("queue %s rebased", a.queue())
 }

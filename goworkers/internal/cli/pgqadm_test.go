@@ -84,7 +84,7 @@ func TestPgqadmConfig(t *testing.T) {
 	expect(t, pgqadm, "config q queue_ticker_max_lag=0.5s ticker_max_count=7", 0,
 		"q\n    ticker_max_count = 7\n    ticker_max_lag = 0.5s\n    ticker_idle_period = 60s\n    ticker_min_lag = 0.025s\n"+
 			"    ticker_paused = false\n    external_ticker = false\n    notify = false\n    rotation_period = 7200s\n    retention = none\n"+
-			"    consumer_expiry = none\n    disable_insert = false\n    per_tx_limit = none\n", "")
+			"    consumer_expiry = none\n    disable_insert = false\n    per_tx_limit = none\n    extra_maint = none\n", "")
 	// what config shows, it takes
 	expect(t, pgqadm, "config q ticker_idle_period=60s rotation_period=7200s --json", 0,
 		`{
@@ -92,6 +92,7 @@ func TestPgqadmConfig(t *testing.T) {
     "consumer_expiry": null,
     "disable_insert": "false",
     "external_ticker": "false",
+    "extra_maint": null,
     "notify": "false",
     "per_tx_limit": null,
     "retention": null,
@@ -112,9 +113,9 @@ func TestPgqadmConfig(t *testing.T) {
 	}
 	expect(t, pgqadm, "config q speed=9", 2, "", "pgqadm: config: unknown parameter \"speed\"; it is one of ticker_max_count, ticker_max_lag, "+
 		"ticker_idle_period, ticker_min_lag, ticker_paused, external_ticker, notify, rotation_period, retention, consumer_expiry, "+
-		"disable_insert, per_tx_limit\n")
+		"disable_insert, per_tx_limit, extra_maint\n")
 	expect(t, pgqadm, "config q ticker_max_lag=none", 2, "", "pgqadm: config: ticker_max_lag must have a value; only these may be none: "+
-		"retention, consumer_expiry, per_tx_limit\n")
+		"retention, consumer_expiry, per_tx_limit, extra_maint\n")
 	expect(t, pgqadm, "config q ticker_max_count", 2, "", "pgqadm: config: \"ticker_max_count\" is not KEY=VALUE\n")
 }
 

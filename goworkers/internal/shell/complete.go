@@ -105,10 +105,7 @@ func (s *Session) behindVerb(c *command, before []string) (list []string) {
 		}
 	}
 	if setting {
-		for _, name := range c.settings {
-			list = append(list, name)
-		}
-		return list
+		return c.settings
 	}
 	if c.argName != "" && len(before) == 0 {
 		list = s.live(c.arg)

@@ -132,7 +132,7 @@ func dropQueue(ctx context.Context, s *Session, a *arguments) error {
 // queueSettings are names of parameters; the first few are short forms.
 var queueSettings = []string{"max_count", "max_lag", "idle_period", "min_lag", "paused",
 	"ticker_max_count", "ticker_max_lag", "ticker_idle_period", "ticker_min_lag", "ticker_paused", "external_ticker",
-	"rotation_period", "notify", "retention", "consumer_expiry", "disable_insert", "per_tx_limit"}
+	"rotation_period", "notify", "retention", "consumer_expiry", "disable_insert", "per_tx_limit", "extra_maint"}
 
 const shortSettings = 5
 
