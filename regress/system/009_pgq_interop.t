@@ -23,7 +23,7 @@ target_db() { psql -d interop_target "$@"; }
 same() { diff <(printf '%s\n' "${@:2}") <(eval "$1"); }
 # says WANT DB SQL: waits until the query gives that.
 said() { [ "$(psql -d "interop_$2" -c "$3" 2>&1)" = "$1" ]; }
-says() { until_true ${TRY:-60} said "$@" || { psql -d "interop_$2" -c "$3"; false; }; }
+says() { until_true 60 said "$@" || { psql -d "interop_$2" -c "$3"; false; }; }
 shows() { cat "$1"; grep -qE -- "$2" "$1"; }
 
 "$TOP/scripts/bench/peer-tree" "$dir/peer" pgqd python3-pgq python3-skytools python3-psycopg2 || exit 1

@@ -29,7 +29,7 @@ select c.oid::regclass, c.relkind, c.reloptions, g.acl, case c.relkind when 'v' 
 from members m join pg_class c on c.oid = m.objid left join grants g on g.oid = c.oid
 where m.classid = 'pg_class'::regclass order by c.oid::regclass::text;
 select k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid)
-from members m join pg_constraint k on k.conrelid = m.objid
+from members m join pg_constraint k on k.conrelid = m.objid and k.contype <> 'n'
 where m.classid = 'pg_class'::regclass order by k.conrelid::regclass::text, k.conname;
 select pg_get_indexdef(i.indexrelid)
 from members m join pg_index i on i.indrelid = m.objid
