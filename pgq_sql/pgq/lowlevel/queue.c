@@ -323,8 +323,13 @@ queue_set(PgqQueue *queue, const Datum *values, const bool *nulls)
 		strcmp(queue->table_name, table_name) == 0 && strcmp(queue->seq_name, seq_name) == 0)
 		return;
 
+	/* another queue of this name: what was counted and sent was not for it */
 	if (queue->queue_id != queue_id)
+	{
 		queue->counted_xid = InvalidFullTransactionId;
+		queue->last_id = queue->commit_id = queue->n_drawn = 0;
+		queue->commit_time = queue->sent_time = 0;
+	}
 	queue->queue_id = queue_id;
 	pgq_table_forget(queue);
 	if (queue->table_name != NULL)
