@@ -49,8 +49,8 @@ begin
         pending_events := null;
         begin
             last_seen := now() - v_sub.sub_active;
-            lag := now() - v_sub.tick_time;
             pending_events := v_sub.newest_seq - v_sub.tick_event_seq;
+            lag := now() - v_sub.tick_time;
         exception
             when others then
                 raise warning 'consumer % on queue %: %', consumer_name, queue_name, sqlerrm using errcode = sqlstate;

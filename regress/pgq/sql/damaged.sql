@@ -47,9 +47,9 @@ select pgq.ticker() from generate_series(1, 2);
 select queue_name, max(tick_id) from pgq.queue left join pgq.tick on tick_queue = queue_id group by 1 order by 1;
 select pgq.force_tick('e absurd');
 
--- status
-select queue_name, ticker_lag is not null as ticker_lag, ev_new, last_tick_id from pgq.get_queue_info();
-select queue_name, lag is not null as lag, last_seen is not null as last_seen, last_tick, pending_events from pgq.get_consumer_info();
+-- status; before 17 a distance from infinity is an error
+select queue_name, coalesce(isfinite(ticker_lag), false) as ticker_lag, ev_new, last_tick_id from pgq.get_queue_info();
+select queue_name, coalesce(isfinite(lag), false) as lag, last_seen is not null as last_seen, last_tick, pending_events from pgq.get_consumer_info();
 
 -- upkeep: each in a transaction of its own
 select func_name, func_arg,
