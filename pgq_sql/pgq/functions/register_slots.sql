@@ -91,7 +91,7 @@ begin
         if v_apart is not null then
             raise exception 'slots of consumer % on queue % are not all at one tick', i_consumer_name, i_queue_name
                 using errcode = '55000', detail = format('Behind are: %s.', v_apart),
-                      hint = 'Stop the workers, let one of them finish what there is while the ticker is paused, and try again.';
+                      hint = 'Let the workers finish what there is while the ticker is paused, or move all with pgq.seek_consumer().';
         end if;
     elsif v_base.sub_batch is not null then
         raise exception 'consumer % on queue % has a batch open', i_consumer_name, i_queue_name

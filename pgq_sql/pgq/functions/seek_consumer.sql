@@ -86,7 +86,7 @@ begin
                       hint = 'Set retention with pgq.set_queue_config() to keep events for longer.';
         end if;
         update pgq.subscription s
-        set sub_last_tick = v_tick, sub_next_tick = null, sub_batch = null, sub_active = now()
+        set sub_last_tick = v_tick, sub_next_tick = null, sub_batch = null, sub_worker = null, sub_active = now()
         where s.sub_queue = v_sub.sub_queue
           and s.sub_consumer = v_sub.sub_consumer;
     end loop;
