@@ -122,15 +122,6 @@ func adminUnregister(ctx context.Context, a *admin) error {
 	case gone == 1:
 		return a.say("consumer %s removed from queue %s", a.consumer(), a.queue())
 	}
-	// A consumer of slots has no registration of its own.
-	gone, err = pgq.UnregisterSlots(ctx, a.db, a.queue(), a.consumer())
-	switch {
-	case pgq.IsNotSubscribed(err), pgq.IsNotInstalled(err): // an older schema has no slots
-	case err != nil:
-		return err
-	case gone > 0:
-		return a.say("consumer %s removed from queue %s, %d slots", a.consumer(), a.queue(), gone)
-	}
 	return a.noConsumer(a.queue(), a.consumer())
 }
 

@@ -248,7 +248,7 @@ func TestStatusOfADatabase(t *testing.T) {
 		`(?m)^Postgres version: 1\d.*   PgQ version: 4\.0$`,
 		`(?m)^q {24,}3/7200s      500/3s/60s +\d+s +[\d.]+       2$`,
 		`(?m)^r {24,}3/7200s      500/3s/60s +\d+s    NULL       0$`,
-		`(?m)^q:\n  c +\d+s +\d+s         4$`,
+		`(?m)^q:\n  c +\d+s +\d+s         5$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(stdout) {
 			t.Errorf("no line like %s in\n%s", want, stdout)
@@ -259,7 +259,7 @@ func TestStatusOfADatabase(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &s); code != 0 || err != nil {
 		t.Fatalf("--json: %d, %v", code, err)
 	}
-	if len(s.Queues) != 2 || len(s.Queues[0].Consumers) != 1 || *s.Queues[0].Consumers[0].Pending != 4 || *s.Queues[1].LastTick != 1 {
+	if len(s.Queues) != 2 || len(s.Queues[0].Consumers) != 1 || *s.Queues[0].Consumers[0].Pending != 5 || *s.Queues[1].LastTick != 1 {
 		t.Errorf("--json: %s", stdout)
 	}
 }
