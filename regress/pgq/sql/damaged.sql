@@ -65,6 +65,13 @@ select queue_name, pg_temp.told(format('select pgq.insert_event(%L, ''t'', ''d''
 select queue_name, pg_temp.told(format('select count(*) from pgq.get_batch_events(pgq.next_batch(%L, ''c''))', queue_name))
 from pgq.queue order by 1;
 
+-- retried events: what can go back goes
+select queue_name, pg_temp.told(format('select pgq.event_retry_raw(%L, ''c'', now(), 1, now(), 0, ''t'', ''again'','
+                                       ' null, null, null, null)', queue_name))
+from pgq.queue order by 1;
+select pgq.maint_retry_events();
+select q.queue_name from pgq.retry_queue join pgq.queue q on queue_id = ev_queue order by 1;
+
 -- all can go
 select pgq.drop_queue(queue_name, true) from pgq.queue order by queue_name;
 select count(*) from pg_class where relnamespace = 'pgq'::regnamespace and relname ~ '^event_\d';

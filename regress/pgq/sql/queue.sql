@@ -34,6 +34,18 @@ from pg_attrdef d
 where d.adrelid = ('pgq.event_' || :id || '_1')::regclass
 order by d.adnum;
 
+-- whoever may read all events may read those of new queues
+begin;
+create role regress_pgq_audit;
+grant select on pgq.event_template to regress_pgq_audit;
+grant insert on pgq.event_template to regress_pgq_audit with grant option;
+select pgq.create_queue('audited');
+select regexp_replace(c.relname, '\d+', 'N') as name, a.privilege_type, a.is_grantable
+from pg_class c, aclexplode(c.relacl) a
+where c.relnamespace = 'pgq'::regnamespace and a.grantee = 'regress_pgq_audit'::regrole and c.relname <> 'event_template'
+order by 1, 2;
+rollback;
+
 -- it has a tick at once
 select tick_id, tick_event_seq from pgq.tick where tick_queue = :id;
 
