@@ -15,6 +15,19 @@ select p.oid::regprocedure as function,
  where p.pronamespace = 'pgq_ext'::regnamespace
  order by p.oid::regprocedure::text collate "C";
 
+-- names of arguments are an interface; tables and keys are one, too
+select p.oid::regprocedure as function, p.proargnames as arguments, p.prorettype::regtype as returns
+  from pg_proc p
+ where p.pronamespace = 'pgq_ext'::regnamespace
+ order by p.oid::regprocedure::text collate "C";
+select a.attrelid::regclass as table, a.attname, a.atttypid::regtype, a.attnotnull, pg_get_expr(d.adbin, d.adrelid) as default,
+       pg_get_constraintdef(c.oid) as key
+  from pg_constraint c
+  join pg_attribute a on a.attrelid = c.conrelid and a.attnum > 0
+  left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+ where c.connamespace = 'pgq_ext'::regnamespace and c.contype = 'p'
+ order by a.attrelid::regclass::text, a.attnum;
+
 -- a writer works through the functions, and only through them
 create role regress_writer in role pgq_writer;
 create role regress_stranger;
