@@ -42,7 +42,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 4 {
-		return errors.New("wants: latency|idle|drain DSN QUEUE NUMBER...")
+		return errors.New("wants latency, idle or drain, DSN QUEUE and a number")
 	}
 	mode, dsn, queue := args[0], args[1], args[2]
 	number, err := strconv.ParseFloat(args[3], 64)
