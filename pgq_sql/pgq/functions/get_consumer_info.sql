@@ -50,6 +50,10 @@ begin
         begin
             last_seen := now() - v_sub.sub_active;
             pending_events := v_sub.newest_seq - v_sub.tick_event_seq;
+            if pending_events = -1 and v_sub.newest_seq = 0 then
+                -- 3.5 has counted one before the first event.
+                pending_events := 0;
+            end if;
             lag := now() - v_sub.tick_time;
         exception
             when others then

@@ -64,6 +64,10 @@ begin
             order by t.tick_id
             limit 1;
             ev_new := pgq._event_count(v_queue) - v_seq;
+            if ev_new = -1 and v_seq = 1 then
+                -- 3.5 has counted one before the first event.
+                ev_new := 0;
+            end if;
         exception
             when others then
                 raise warning 'queue %: %', v_queue.queue_name, sqlerrm using errcode = sqlstate;

@@ -57,6 +57,11 @@ select queue_name, consumer_name, last_tick, current_batch > 0 as current_batch,
 select queue_name, consumer_name from pgq.get_consumer_info(null, 'x');
 select queue_name, consumer_name from pgq.get_consumer_info('a', 'y');
 select queue_name, consumer_name from pgq.get_consumer_info('a', 'nobody');
+-- a queue of 3.5 that nobody has written to: its first tick counts one
+update pgq.tick set tick_event_seq = 1 from pgq.queue where queue_id = tick_queue and queue_name = 'b';
+select queue_name, ev_new from pgq.get_queue_info('b');
+select pgq.ticker('b');
+select queue_name, consumer_name, pending_events from pgq.get_consumer_info('b');
 select pgq.drop_queue('a', true), pgq.drop_queue('b', true);
 
 -- names and sequences
