@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	eventRetryManySQL   = `select pgq.event_retry($1, $2::bigint[], $3::timestamptz)`
+	eventRetryManySQL   = `select pgq.event_retry($1, $2::bigint[], $3::timestamptz, null)`
 	eventRetryReasonSQL = `select pgq.event_retry($1, $2::bigint[], $3::timestamptz, $4::text)`
 	eventRetryAfterSQL  = `select pgq.event_retry($1, $2::bigint[], $3::integer)`
 	eventRetryAfterWhy  = `select pgq.event_retry($1, $2::bigint[], $3::integer, $4::text)`

@@ -171,15 +171,17 @@ create or replace function pgq.event_retry(
     x_batch_id bigint,
     x_event_ids bigint[],
     x_retry_time timestamptz,
-    x_reason text default null)
+    x_reason text)
 returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
--- Puts many events of an open batch aside, in one pass over the batch.
+-- Puts many events of an open batch aside, in one pass over the batch. It cannot be
+-- called without a reason: clients that leave the type of x_event_id to the server
+-- would not find the function for one event any more.
 --
 -- Parameters: x_batch_id; x_event_ids; x_retry_time; x_reason - kept with those
---     that are dead now.
+--     that are dead now; null for none.
 -- Returns: how many were put aside; not those that were so already.
 -- Raises, calls: event_retry of one event
 begin

@@ -32,7 +32,7 @@ select pgq.event_retry(:batch, array[1, null], 60);
 \echo :SQLSTATE
 select pgq.event_retry(-1, array[1], 60);
 \echo :SQLSTATE
-select pgq.event_retry(:batch, array[1], null::timestamptz);
+select pgq.event_retry(:batch, array[1], null::timestamptz, null);
 \echo :SQLSTATE
 \set VERBOSITY default
 select count(*) from pgq.retry_queue;
@@ -40,6 +40,8 @@ select count(*) from pgq.retry_queue;
 select pgq.event_retry(:batch, '7', 60);
 prepare untyped as select pgq.event_retry($1, $2, $3::integer);
 execute untyped(:batch, 8, 60);
+prepare untyped_time as select pgq.event_retry($1, $2, $3::timestamptz);
+execute untyped_time(:batch, 9, 'tomorrow');
 delete from pgq.retry_queue;
 
 -- a limit: so many retries, then dead
