@@ -25,6 +25,11 @@
 // pgq_keep_lag or pgq_batch_collect_*, through a connection pooler and on schemas
 // before 4.0 it polls every loop_delay. examples/user_report is such a program.
 //
+// Several workers can share a consumer (consumer_slots, consumer_workers): each has
+// batches of its own, and events with the same key stay in order; see parallel.go and
+// examples/account_ledger. A handler puts events aside with Batch.Retry and gives them
+// up with Batch.Fail.
+//
 // The smallest program:
 //
 //	type config struct {

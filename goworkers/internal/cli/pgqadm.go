@@ -53,7 +53,8 @@ type adminCommand struct {
 }
 
 var adminCommands = []adminCommand{
-	{name: "install", usage: "create the extension pgq in the database", noSchema: true, alone: true, run: adminInstall},
+	{name: "install", args: "[--plonly [--script FILE]]", usage: "create the extension pgq; --plonly: by a script, on servers that take no library",
+		switches: []string{"plonly"}, values: []string{"script"}, noSchema: true, alone: true, run: adminInstall},
 	{name: "version", args: "[--json]", usage: "show the versions of program, pgq and server",
 		switches: []string{"json"}, noSchema: true, lists: true, run: adminVersion},
 	{name: "ticker", usage: "run the ticker; -d -s -k -r are for it"},

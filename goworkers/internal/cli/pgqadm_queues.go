@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,6 +27,13 @@ const (
 )
 
 func adminInstall(ctx context.Context, a *admin) error {
+	path, scripted := a.values["script"]
+	switch {
+	case a.set["plonly"]:
+		return a.installScript(ctx, path)
+	case scripted:
+		return batch.Usagef("install: --script names the script of --plonly")
+	}
 	var installed *string
 	var available string
 	switch err := a.db.QueryRow(ctx, availableSQL).Scan(&installed, &available); {
@@ -37,6 +47,43 @@ func adminInstall(ctx context.Context, a *admin) error {
 		return a.say("pgq %s is installed already, the server has %s; update with: alter extension pgq update", *installed, available)
 	}
 	if _, err := a.db.Exec(ctx, installSQL); err != nil {
+		return fmt.Errorf("install pgq in database %q: %w", a.name, err)
+	}
+	version, err := pgq.Version(ctx, a.db)
+	if err != nil {
+		return err
+	}
+	return a.say("pgq %s installed", version)
+}
+
+// plonlyScript is the name of the script beside the extensions' files.
+const plonlyScript = "pgq_plonly.sql"
+
+// installScript installs pgq without CREATE EXTENSION, by a script on this machine.
+func (a *admin) installScript(ctx context.Context, path string) error {
+	if path == "" {
+		program := os.Getenv("PG_CONFIG")
+		if program == "" {
+			program = "pg_config"
+		}
+		out, err := exec.CommandContext(ctx, program, "--sharedir").Output()
+		if err != nil {
+			return fmt.Errorf("look for %s: %s --sharedir: %w; name the script with --script FILE", plonlyScript, program, err)
+		}
+		path = filepath.Join(strings.TrimSpace(string(out)), "extension", plonlyScript)
+	}
+	script, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%w; install the SkyTools package on this machine, or name the script with --script FILE", err)
+	}
+	switch version, err := pgq.Version(ctx, a.db); {
+	case err == nil:
+		return a.say("pgq %s is installed already", version)
+	case !pgq.IsNotInstalled(err):
+		return err
+	}
+	// All of it goes as one string: it commits all or nothing.
+	if _, err := a.db.PgConn().Exec(ctx, string(script)).ReadAll(); err != nil {
 		return fmt.Errorf("install pgq in database %q: %w", a.name, err)
 	}
 	version, err := pgq.Version(ctx, a.db)

@@ -279,6 +279,35 @@ func TestPgqadmVersion(t *testing.T) {
 	}
 }
 
+func TestPgqadmInstallsByAScript(t *testing.T) {
+	t.Parallel()
+	d, pgqadm := setupPgqadm(t)
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := script("good.sql", `begin; create schema pgq;
+		create function pgq.version() returns text language sql as $$ select '4.0'::text; $$; commit;`)
+	bad := script("bad.sql", "begin; create schema pgq; select 1/0; commit;")
+	call := func(code int, stdout, stderr string, args ...string) {
+		t.Helper()
+		gotCode, gotOut, gotErr := pgqadm(append([]string{"install"}, args...)...)
+		if gotCode != code || gotOut != stdout || gotErr != stderr {
+			t.Errorf("install %q:\ngot  %d, %q, %q\nwant %d, %q, %q", args, gotCode, gotOut, gotErr, code, stdout, stderr)
+		}
+	}
+	call(2, "", "pgqadm: install: --script names the script of --plonly\n", "--script", good)
+	call(1, "", "pgqadm: open "+dir+"/none.sql: no such file or directory; install the SkyTools package on this machine, or name the script with --script FILE\n",
+		"--plonly", "--script", dir+"/none.sql")
+	call(1, "", fmt.Sprintf("pgqadm: install pgq in database %q: division by zero (SQLSTATE 22012)\n", d.Name), "--plonly", "--script", bad)
+	call(0, "pgq 4.0 installed\n", "", "--plonly", "--script", good)
+	call(0, "pgq 4.0 is installed already\n", "", "--plonly", "--script", good)
+}
+
 // A schema from before 4.0 is served as far as it goes.
 func TestPgqadmOnAnOlderSchema(t *testing.T) {
 	t.Parallel()
