@@ -163,12 +163,17 @@ as $$
 -- Opens the next batch of a consumer, or tells of the one that is open.
 --
 -- Returns, raises, calls: next_batch_custom without wishes.
+declare
+    v_batch record;
 begin
-    select b.batch_id, b.cur_tick_id, b.prev_tick_id, b.cur_tick_time, b.prev_tick_time,
-           b.cur_tick_event_seq, b.prev_tick_event_seq
-    into batch_id, cur_tick_id, prev_tick_id, cur_tick_time, prev_tick_time,
-         cur_tick_event_seq, prev_tick_event_seq
-    from pgq.next_batch_custom(i_queue_name, i_consumer_name, null, null, null) b;
+    v_batch := pgq.next_batch_custom(i_queue_name, i_consumer_name, null, null, null);
+    batch_id := v_batch.batch_id;
+    cur_tick_id := v_batch.cur_tick_id;
+    prev_tick_id := v_batch.prev_tick_id;
+    cur_tick_time := v_batch.cur_tick_time;
+    prev_tick_time := v_batch.prev_tick_time;
+    cur_tick_event_seq := v_batch.cur_tick_event_seq;
+    prev_tick_event_seq := v_batch.prev_tick_event_seq;
 end;
 $$;
 
@@ -180,11 +185,7 @@ as $$
 -- Returns: batch id, the same one until finish_batch(); null when there is no
 --     batch yet.
 -- Raises, calls: next_batch_custom
-declare
-    v_batch_id bigint;
 begin
-    select b.batch_id into v_batch_id
-    from pgq.next_batch_custom(i_queue_name, i_consumer_name, null, null, null) b;
-    return v_batch_id;
+    return (pgq.next_batch_custom(i_queue_name, i_consumer_name, null, null, null)).batch_id;
 end;
 $$;
