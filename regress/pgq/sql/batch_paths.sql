@@ -136,6 +136,11 @@ set work_mem = '64kB';
 select same, different, unlike_definition, events > 1000 as events from compare_paths(30, false);
 reset work_mem;
 
+
+-- A slot of a consumer that is split: both ways leave out what the definition has.
+update pgq.subscription set sub_slots = 3, sub_slot = 1, sub_slot_key = 'ev_extra1' where sub_queue = :queue_id;
+select same, different, unlike_definition > 20 as parted, events > 100 as events from compare_paths(30, false);
+update pgq.subscription set sub_slots = null, sub_slot = null, sub_slot_key = null where sub_queue = :queue_id;
 drop function compare_paths;
 
 -- One batch of all of it, and of 20000 events more, whose ids come in no order.
