@@ -138,8 +138,8 @@ bytes() {
 }
 
 for clients in 1 $([ -n "${BENCH_QUICK:-}" ] || echo 2) 8; do
-    compare "insert_event/single/clients=$clients" higher events/s "$peer" events single 1 $clients
-    compare "floor:insert_event/single/clients=$clients" higher events/s plain-insert beside_plain single 1 $clients
+    compare "insert_event/single/clients=$clients" higher events/s "$peer" events single 1 "$clients"
+    compare "floor:insert_event/single/clients=$clients" higher events/s plain-insert beside_plain single 1 "$clients"
 done
 [ -n "${BENCH_QUICK:-}" ] ||
     compare "insert_event/100-per-transaction/clients=1" higher events/s "$peer" events transaction 100 1
