@@ -4,13 +4,14 @@
 # of installation). The base script EXTENSION--VERSION.sql is joined from them
 # until its version is released; from then on it stands here, frozen. Optional:
 # UPDATES_FROM, older versions of others whose members these replace, and
-# UPDATE_SOURCES, of which the update scripts from them are joined likewise.
+# UPDATE_SOURCES, of which the update scripts from them are joined likewise;
+# SCRIPTS_BUILT, further scripts that the Makefile has rules for.
 
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 UPDATES := $(UPDATES_FROM:%=$(EXTENSION)--%--$(EXTVERSION).sql)
-DATA_built := $(EXTENSION)--$(EXTVERSION).sql $(UPDATES)
+DATA_built := $(EXTENSION)--$(EXTVERSION).sql $(UPDATES) $(SCRIPTS_BUILT)
 DATA := $(filter-out $(UPDATES),$(wildcard $(EXTENSION)--*--*.sql))
 NO_INSTALLCHECK = 1
 

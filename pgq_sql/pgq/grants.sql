@@ -61,7 +61,7 @@ begin
                 register_slots, unregister_slots, next_slot_batch, touch_batch}'::text[]),
             ('pgq_writer', '{insert_event, insert_event_at, insert_events, current_event_table, logutriga, jsontriga, sqltriga}'),
             ('pgq_admin', '{_check_txids, _advance_seq, _full_txid, _is_foreign, rebase_queue, maint_expire_consumers,
-                _next_txid, _queue_changed, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
+                _next_txid, _lock_ticks, _notify_tick, _tick, _grant_perms_from, ticker, ticker_wake,
                 maint_operations, maint_retry_events, maint_rotate_tables_step1, maint_rotate_tables_step2,
                 maint_tables_to_vacuum, upgrade_schema, grant_perms, tune_storage, seq_setval,
                 create_queue, drop_queue, set_queue_config, insert_event_raw, event_retry_raw, _backoff,

@@ -213,7 +213,10 @@ drop role regress_pgq_calls;
 drop view compared;
 alter table :table1 no inherit :pfx;
 alter table :table1 alter column ev_retry type bigint;
+-- the words are the library's: see library.sql
+\set VERBOSITY sqlstate
 select * from pgq.get_batch_events(:batch);
+\set VERBOSITY default
 \echo :SQLSTATE
 alter table :table1 rename to renamed;
 \set VERBOSITY sqlstate

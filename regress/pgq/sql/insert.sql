@@ -115,17 +115,6 @@ select pgq.create_queue('gone');
 select pgq.insert_event('gone', 't', 'd');
 select pgq.drop_queue('gone');
 
--- so with the extension: ids of queues start again
-begin;
-create temp table kept as select queue_name from pgq.queue;
-select pgq.drop_queue(queue_name, true) from kept;
-drop extension pgq;
-create extension pgq;
-select pgq.create_queue('insert');
-select pgq.insert_event('insert', 'new life', 'd');
-rollback;
-select pgq.insert_event('insert', 'old life', 'd') > 1 as inserted;
-
 -- nothing is looked up by search_path: no other = or nextval gets a chance
 create schema evil;
 create function evil.eq(text, text) returns boolean language sql as 'select false';
@@ -153,12 +142,6 @@ set session_replication_role = 'local';
 update pgq.queue set queue_per_tx_limit = null where queue_name = 'insert';
 reset session_replication_role;
 select pgq.insert_event('insert', 'no limit', '0') > 0 as inserted;
-alter table pgq.queue disable trigger user;
-update pgq.queue set queue_per_tx_limit = 0 where queue_name = 'insert';
-select pgq.insert_event('insert', 'limit', '0');
-update pgq.queue set queue_per_tx_limit = null where queue_name = 'insert';
-select pgq.insert_event('insert', 'no limit', '0') > 0 as inserted;
-alter table pgq.queue enable always trigger queue_changed;
 begin;
 update pgq.queue set queue_name = 'other' where queue_name = 'insert';
 select pgq.insert_event('other', 'other name', null) > 0 as inserted;

@@ -150,8 +150,6 @@ drop trigger t on item;
 create trigger t before truncate on item for each statement execute function pgq.logutriga('q', 'SKIP');
 truncate item;
 select count(*) from item;
-select pgq.logutriga();
-select pgq.jsontriga();
 
 :original;
 set client_min_messages = error;

@@ -92,11 +92,6 @@ create trigger t after insert or update or delete on item for each row
 insert into item values (32, 'but this one');
 select who, data from seen order by n;
 drop function pgq.insert_event(text, text, text, text, text, text, text);
--- nor is one called that gives many values
-create function pgq.insert_event(text, text, text, text, text, text, text)
-returns setof bigint as 'select 1::bigint' language sql;
-insert into item values (33, 'x');
-drop function pgq.insert_event(text, text, text, text, text, text, text);
 alter function pgq.insert_event_kept(text, text, text, text, text, text, text) rename to insert_event;
 
 -- its rights and its owner are those of whatever it is now
