@@ -31,8 +31,14 @@ select pgq.insert_event('insert', 't', 'd') > 0 as inserted;
 select pgq.force_tick('insert') > 0 as forced, pgq.ticker('insert') > 0 as ticked;
 select pgq.next_batch('insert', 'c') as batch \gset
 begin;
-select format('alter table %s_%s no inherit %s', queue_data_pfx, queue_cur_table, queue_data_pfx) from pgq.queue \gexec
-select format('alter table %s_%s alter column ev_retry type bigint', queue_data_pfx, queue_cur_table) from pgq.queue \gexec
+do $$
+declare
+    v_table text := (select queue_data_pfx || '_' || queue_cur_table from pgq.queue);
+begin
+    execute format('alter table %s no inherit %s', v_table, (select queue_data_pfx from pgq.queue));
+    execute format('alter table %s alter column ev_retry type bigint', v_table);
+end;
+$$;
 select * from pgq.get_batch_events(:batch);
 rollback;
 
