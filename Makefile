@@ -43,7 +43,9 @@ install-server: server
 	@for d in $(MODULES) $(EXTENSIONS); do $(MAKE) -s -C $$d install DESTDIR="$(DESTDIR)" || exit 1; done
 
 install-workers: workers
-	install -d "$(DESTDIR)$(PREFIX)/bin"
+	@$(MAKE) -s -C extensions/pgq pgq_plonly.sql
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/skytools"
+	install -m 644 extensions/pgq/pgq_plonly.sql "$(DESTDIR)$(PREFIX)/share/skytools/pgq_plonly.sql"
 	install -m 755 .build/bin/skytools "$(DESTDIR)$(PREFIX)/bin/skytools"
 	for l in $(LINKS); do ln -sf skytools "$(DESTDIR)$(PREFIX)/bin/$$l"; done
 

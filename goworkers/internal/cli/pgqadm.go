@@ -104,6 +104,8 @@ func newPgqadm() *cli.Command {
 		}
 		fmt.Fprintf(&help, "   %-*s%s\n", helpIndent, line, c.usage)
 	}
+	help.WriteString("\ninstall --plonly takes " + plonlyScript + " from share/skytools beside the program's folder, or from the\n" +
+		"extensions of the server that pg_config (or $PG_CONFIG) tells of.\n")
 	help.WriteString("\nExample:\n\n   pgqadm ticker.ini install\n   pgqadm -d ticker.ini ticker\n   pgqadm ticker.ini create myqueue")
 	return jobCommand("pgqadm", "install pgq, run its ticker, look after queues and consumers",
 		"CONFIG.ini COMMAND [arguments]", help.String(),

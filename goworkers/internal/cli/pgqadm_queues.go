@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,13 @@ func adminInstall(ctx context.Context, a *admin) error {
 	case installed != nil:
 		return a.say("pgq %s is installed already, the server has %s; update with: alter extension pgq update", *installed, available)
 	}
+	// A schema that was made by a script is no extension, and cannot become one.
+	switch version, err := pgq.Version(ctx, a.db); {
+	case err == nil:
+		return a.say("pgq %s is installed already, by a script", version)
+	case !pgq.IsNotInstalled(err):
+		return err
+	}
 	if _, err := a.db.Exec(ctx, installSQL); err != nil {
 		return fmt.Errorf("install pgq in database %q: %w", a.name, err)
 	}
@@ -56,21 +64,40 @@ func adminInstall(ctx context.Context, a *admin) error {
 	return a.say("pgq %s installed", version)
 }
 
-// plonlyScript is the name of the script beside the extensions' files.
+// plonlyScript is the script that makes pgq without CREATE EXTENSION.
 const plonlyScript = "pgq_plonly.sql"
+
+// findScript looks for the script where `make install` puts it: in share/skytools
+// beside the program's folder, for machines without a server, and among the
+// extensions of the server that pg_config tells of.
+func findScript(ctx context.Context) (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Join(filepath.Dir(program), "..", "share", "skytools", plonlyScript)
+	if _, err := os.Stat(beside); err == nil {
+		return beside, nil
+	}
+	config := os.Getenv("PG_CONFIG")
+	if config == "" {
+		config = "pg_config"
+	}
+	out, err := exec.CommandContext(ctx, config, "--sharedir").Output()
+	if err != nil {
+		return "", fmt.Errorf("no script %s, and %s --sharedir: %w; name the script with --script FILE", beside, config, err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "extension", plonlyScript), nil
+}
 
 // installScript installs pgq without CREATE EXTENSION, by a script on this machine.
 func (a *admin) installScript(ctx context.Context, path string) error {
 	if path == "" {
-		program := os.Getenv("PG_CONFIG")
-		if program == "" {
-			program = "pg_config"
-		}
-		out, err := exec.CommandContext(ctx, program, "--sharedir").Output()
+		found, err := findScript(ctx)
 		if err != nil {
-			return fmt.Errorf("look for %s: %s --sharedir: %w; name the script with --script FILE", plonlyScript, program, err)
+			return err
 		}
-		path = filepath.Join(strings.TrimSpace(string(out)), "extension", plonlyScript)
+		path = found
 	}
 	script, err := os.ReadFile(path)
 	if err != nil {
@@ -250,13 +277,24 @@ func adminVersion(ctx context.Context, a *admin) error {
 	if err != nil {
 		return fmt.Errorf("list extensions: %w", err)
 	}
+	// A script makes pgq without an extension.
+	var scripted *string
+	if !slices.ContainsFunc(extensions, func(e versioned) bool { return e.Name == "pgq" }) {
+		switch version, err := pgq.Version(ctx, a.db); {
+		case err == nil:
+			scripted = &version
+		case !pgq.IsNotInstalled(err):
+			return err
+		}
+	}
 	if a.json {
 		return a.printJSON(struct {
 			Program    string      `json:"pgqadm_version"`
 			Postgres   string      `json:"postgres_version"`
 			Database   string      `json:"database"`
 			Extensions []versioned `json:"extensions"`
-		}{Version, server, a.name, append([]versioned{}, extensions...)})
+			Scripted   *string     `json:"pgq_by_script,omitempty"`
+		}{Version, server, a.name, append([]versioned{}, extensions...), scripted})
 	}
 	if err := a.say("pgqadm %s\nPostgreSQL %s, database %s", Version, server, a.name); err != nil {
 		return err
@@ -265,6 +303,9 @@ func adminVersion(ctx context.Context, a *admin) error {
 		if err := a.say("%s %s", e.Name, e.Version); err != nil {
 			return err
 		}
+	}
+	if scripted != nil {
+		return a.say("pgq %s, by a script", *scripted)
 	}
 	return nil
 }
