@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 009_pgq_old_schema.t: our ticker works on the schema of PgQ 3.5: it ticks, retries, tells its
 # metrics, and a queue that cannot be ticked does not stop the others, as it does under pgqd 3.5.
+# pgqadm does there what can be done, and says of the rest that it needs pgq 4.0.
 #
 # The schema is Debian's package, unpacked into a server of its own (scripts/deps has
 # downloaded it), never installed.
@@ -23,7 +24,73 @@ sql() { "$dir/tree/bin/psql" -XAtq -v ON_ERROR_STOP=1 "$server dbname=postgres" 
 gives() { [ "$(sql "$1")" = "$2" ]; }
 logged() { grep -q -- "$1" "$dir/log"; }
 
-sql "set client_min_messages = error; create extension pgq"
+"$TOP/scripts/go" build -o "$dir/pgqd" ./cmd/skytools || exit 1
+ln -s pgqd "$dir/pgqadm"
+printf '[pgqadm]\ndb = %s dbname=postgres\n' "$server" >"$dir/pgqadm.ini"
+# admin CODE OUTPUT ARG...: pgqadm ends with CODE and says OUTPUT, and no more.
+admin() {
+    local code=$1 want=$2 got
+    shift 2
+    got=$("$dir/pgqadm" "$dir/pgqadm.ini" "$@" 2>&1)
+    [ $? = "$code" ] && [ "$got" = "$want" ] && return
+    printf '# pgqadm %s said\n# %s\n' "$*" "$got"
+    return 1
+}
+prints() {
+    local text=$1
+    shift
+    "$dir/pgqadm" "$dir/pgqadm.ini" "$@" 2>&1 | grep -qF -- "$text"
+}
+old="and database \"postgres\" has pgq 3.5; update it with: alter extension pgq update"
+
+is "install says what it made" admin 0 "pgq 3.5 installed" install
+is "and finds" admin 0 "pgq 3.5 is installed already" install
+is "also when it should use the script" admin 0 "pgq 3.5 is installed already" \
+    install --plonly --script "$TOP/extensions/pgq/pgq_plonly.sql"
+is "version knows it" prints "pgq 3.5" version
+is "create works" admin 0 "queue a created" create a
+is "register works" admin 0 "consumer c registered on queue a" register a c
+is "with a tick, too" admin 0 "consumer c on queue a moved to tick 1" register a c --at 1
+is "status works" prints "PgQ version: 3.5" status
+is "check works" admin 0 "no problem found, 1 queue(s) looked at" check
+is "config sets" prints "ticker_max_lag = 1s" config a ticker_max_lag=1s
+is "the shell works" admin 0 "REGISTER
+UNREGISTER" shell -Q a -c "register consumer e; unregister consumer e"
+is "config names what is missing" admin 1 "pgqadm: parameter notify needs pgq 4.0 or newer, $old" config a notify=true
+is "and what cannot be set" admin 1 "pgqadm: to set per_tx_limit needs pgq 4.0 or newer, $old" config a per_tx_limit=3
+is "a value that is refused is told as such" prints "invalid input syntax for type interval" config a rotation_period=soon
+while read -r line; do
+    # shellcheck disable=SC2086
+    is "$line wants 4.0" admin 1 "pgqadm: this needs pgq 4.0 or newer, $old" $line
+done <<'LIST'
+register a d --slots 2
+consumer-config
+consumer-config a c max_retries=1
+pause a c
+resume a c
+seek a c 1 hour ago
+blockers
+dlq count
+dlq count a c
+dlq list a c
+dlq retry a c --all
+dlq delete a c 1
+rebase a
+LIST
+while read -r line; do
+    is "so it does in the shell: $line" admin 1 "pgqadm: this needs pgq 4.0 or newer, $old" shell -Q a -c "$line"
+done <<'LIST'
+register consumer d slots 2
+alter consumer c set max_retries = 1
+pause consumer c
+resume consumer c
+seek consumer c to '2030-01-01'
+show blockers
+LIST
+is "a queue with consumers stays" prints "cannot drop queue, consumers still attached" drop a
+is "unregister works" admin 0 "consumer c removed from queue a" unregister a c
+is "drop works" admin 0 "queue a dropped" drop a
+sql "set client_min_messages = error; drop extension pgq; create extension pgq"
 sql "select pgq.create_queue('bad'), pgq.create_queue('good'), pgq.register_consumer('good', 'c')" >/dev/null
 sql "update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0';
     update pgq.tick set tick_snapshot = '4000000000:4000000000:' where tick_queue = 1"
@@ -37,7 +104,6 @@ ticker_period = 0.05
 metrics_listen = 127.0.0.1:0
 syslog = 0
 INI
-"$TOP/scripts/go" build -o "$dir/pgqd" ./cmd/skytools || exit 1
 "$dir/pgqd" "$dir/pgqd.ini" 2>"$dir/log" &
 pid=$!
 

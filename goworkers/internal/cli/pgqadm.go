@@ -253,7 +253,7 @@ func (a *admin) explain(err error) error {
 	case err == nil:
 		return nil
 	case pgq.IsNotInstalled(err) && a.old():
-		return fmt.Errorf("this needs pgq 4.0 or newer, and database %q has pgq %s; update it with: alter extension pgq update", a.name, a.version)
+		return a.tooOld("this")
 	case pgq.IsNotInstalled(err) && a.version == "":
 		return fmt.Errorf("%s: [%s] db: pgq is not installed in database %[3]q; install it with: pgqadm %[1]s install", a.ini, pgqadmSection, a.name)
 	case pgq.IsQueueNotFound(err) && a.queue() != "":
@@ -287,6 +287,11 @@ func serverError(err error) error {
 // what we can do.
 func (a *admin) old() bool {
 	return a.version != "" && strings.HasPrefix(a.version, "3")
+}
+
+// tooOld is the error of what an old pgq lacks.
+func (a *admin) tooOld(what string) error {
+	return fmt.Errorf("%s needs pgq 4.0 or newer, and database %q has pgq %s; update it with: alter extension pgq update", what, a.name, a.version)
 }
 
 // queue is the queue that the command names, consumer the consumer; "" is none.

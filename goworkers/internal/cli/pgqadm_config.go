@@ -21,6 +21,7 @@ type parameters struct {
 	prefix   string // that a name may have
 	names    []string
 	nullable []string // those that unset is for
+	old      []string // those that PgQ 3.5 lets one set
 }
 
 var (
@@ -29,6 +30,7 @@ var (
 		names: []string{"ticker_max_count", "ticker_max_lag", "ticker_idle_period", "ticker_min_lag", "ticker_paused", "external_ticker",
 			"notify", "rotation_period", "retention", "consumer_expiry", "disable_insert", "per_tx_limit", "extra_maint"},
 		nullable: []string{"retention", "consumer_expiry", "per_tx_limit", "extra_maint"},
+		old:      []string{"ticker_max_count", "ticker_max_lag", "ticker_idle_period", "ticker_paused", "external_ticker", "rotation_period"},
 	}
 	consumerParameters = parameters{
 		command: "consumer-config", prefix: "sub_",
@@ -95,6 +97,8 @@ func adminConsumerConfig(ctx context.Context, a *admin) error {
 		switch {
 		case err != nil || len(list) > 0:
 			return list, err
+		case a.old():
+			return nil, a.tooOld("this")
 		case a.consumer() != "":
 			return nil, a.noConsumer(a.queue(), a.consumer())
 		case a.queue() != "":
@@ -133,8 +137,7 @@ func (a *admin) configure(ctx context.Context, kind *parameters, args []string, 
 	}
 	for _, w := range wanted {
 		if !slices.ContainsFunc(present[0].Params, func(p pgq.Param) bool { return p.Name == w.Name }) {
-			return fmt.Errorf("parameter %s needs pgq 4.0 or newer, and database %q has pgq %s; update it with: alter extension pgq update",
-				w.Name, a.name, a.version)
+			return a.tooOld("parameter " + w.Name)
 		}
 	}
 	tx, err := a.db.Begin(ctx)
@@ -143,7 +146,11 @@ func (a *admin) configure(ctx context.Context, kind *parameters, args []string, 
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	for _, p := range wanted {
-		if err := set(tx, p); err != nil {
+		err := set(tx, p)
+		switch {
+		case err != nil && a.old() && !slices.Contains(kind.old, p.Name):
+			return a.tooOld("to set " + p.Name)
+		case err != nil:
 			return err
 		}
 	}

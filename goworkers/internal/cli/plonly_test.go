@@ -121,6 +121,9 @@ func TestPgqWithoutALibrary(t *testing.T) {
 	call(0, "consumer s registered on queue q with 2 slots\n", "", "register", "q", "s", "--slots", "2")
 	call(0, "CREATE\nREGISTER\n n\n---\n 2\n(1 row)\n\n", "", "shell", "-c",
 		"create queue r; register consumer d on r; select count(*) as n from pgq.queue")
+	if code, out, _ := run(t, "pgqadm", ini, "shell", "-c", "show version"); code != 0 || !strings.Contains(out, " pgq, by a script | 4.0") {
+		t.Errorf("show version: %d, %s", code, out)
+	}
 	if code, out, _ := run(t, "pgqadm", ini, "status"); code != 0 || !strings.Contains(out, "   PgQ version: 4.0\n") || !strings.Contains(out, "\n  s#1 ") {
 		t.Errorf("status: %d, %s", code, out)
 	}

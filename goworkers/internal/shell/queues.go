@@ -247,7 +247,8 @@ func showSequence(ctx context.Context, s *Session, a *arguments) error {
 	return t.print(s.cfg.Out)
 }
 
-const versionSQL = `
+const (
+	versionSQL = `
 	select $1 as name, $2 as version
 	union all
 	select 'PostgreSQL', pg_catalog.current_setting('server_version')
@@ -256,9 +257,25 @@ const versionSQL = `
 	   from pg_catalog.pg_extension e
 	  where e.extname in ('pgq', 'pgq_ext', 'pgq_coop', 'pgq_node', 'londiste', 'plproxy')
 	  order by 1)`
+	// A script makes pgq without an extension.
+	scriptedSQL = `
+	select pg_catalog.to_regprocedure('pgq.version()') is not null
+	   and not exists (select from pg_catalog.pg_extension e where e.extname = 'pgq')`
+	scriptedVersionSQL = versionSQL + `
+	union all
+	select 'pgq, by a script', pgq.version()`
+)
 
 func showVersion(ctx context.Context, s *Session, _ *arguments) error {
-	return s.query(ctx, versionSQL, s.cfg.Program, s.cfg.Version)
+	var scripted bool
+	if err := s.db.QueryRow(ctx, scriptedSQL).Scan(&scripted); err != nil {
+		return err
+	}
+	sql := versionSQL
+	if scripted {
+		sql = scriptedVersionSQL
+	}
+	return s.query(ctx, sql, s.cfg.Program, s.cfg.Version)
 }
 
 const blockersSQL = `

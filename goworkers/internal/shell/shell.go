@@ -203,12 +203,24 @@ func (s *Session) Execute(ctx context.Context, statement string) error {
 		return err
 	}
 	if c, args, ok := find(statement); ok {
-		return s.command(ctx, c, args)
+		return s.explain(ctx, s.command(ctx, c, args))
 	}
 	if strings.HasPrefix(strings.TrimSpace(statement), `\`) {
 		return fmt.Errorf("unknown command %s; show help lists the commands", words(statement)[0])
 	}
 	return s.sql(ctx, statement)
+}
+
+// explain says of a command that wants what an old pgq lacks what to do.
+func (s *Session) explain(ctx context.Context, err error) error {
+	if !pgq.IsNotInstalled(err) {
+		return err
+	}
+	version, versionErr := pgq.Version(ctx, s.db)
+	if versionErr != nil || !strings.HasPrefix(version, "3.") {
+		return err
+	}
+	return fmt.Errorf("this needs pgq 4.0 or newer, and database %q has pgq %s; update it with: alter extension pgq update", s.database(), version)
 }
 
 // open connects as the settings say. A cancelled context asks the server to cancel
