@@ -132,7 +132,7 @@ func NextBatchCustom(ctx context.Context, db DB, queue, consumer string, wish Wi
 
 func nextBatch(queue, consumer string, row pgx.Row) (*Batch, error) {
 	b := &Batch{Queue: queue, Consumer: consumer}
-	err := row.Scan(&b.ID, &b.PrevTick, &b.PrevTickTime, &b.PrevSeq, &b.Tick, &b.TickTime, &b.Seq)
+	err := row.Scan(&b.ID, &b.PrevTick, &moment{&b.PrevTickTime}, &b.PrevSeq, &b.Tick, &moment{&b.TickTime}, &b.Seq)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

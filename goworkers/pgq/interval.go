@@ -45,6 +45,37 @@ func duration(v pgtype.Interval) time.Duration {
 	return time.Duration(v.Months)*month + time.Duration(v.Days)*day + time.Duration(v.Microseconds)*time.Microsecond
 }
 
+// moment scans a time. What is infinite on the server is here the first or the last
+// one that a time can be written as.
+type moment struct{ into *time.Time }
+
+func (m *moment) ScanTimestamptz(v pgtype.Timestamptz) error {
+	switch {
+	case !v.Valid:
+		return fmt.Errorf("a time is NULL where none may be")
+	case v.InfinityModifier == pgtype.NegativeInfinity:
+		*m.into = time.Time{}
+	case v.InfinityModifier == pgtype.Infinity:
+		*m.into = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	default:
+		*m.into = v.Time
+	}
+	return nil
+}
+
+// nullMoment scans a time into a pointer that is nil for NULL.
+type nullMoment struct{ into **time.Time }
+
+func (m *nullMoment) ScanTimestamptz(v pgtype.Timestamptz) error {
+	*m.into = nil
+	if !v.Valid {
+		return nil
+	}
+	var at time.Time
+	*m.into = &at
+	return (&moment{&at}).ScanTimestamptz(v)
+}
+
 // asInterval makes an interval argument; a zero duration is NULL.
 func asInterval(d time.Duration) pgtype.Interval {
 	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: d != 0}

@@ -78,7 +78,7 @@ func QueueInfo(ctx context.Context, db DB, queue ...string) ([]Queue, error) {
 		return nil, wrap(err, "look at the queues")
 	}
 	infos, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (q Queue, err error) {
-		err = row.Scan(&q.Name, &q.Tables, &q.CurrentTable, (*interval)(&q.RotationPeriod), &q.SwitchTime,
+		err = row.Scan(&q.Name, &q.Tables, &q.CurrentTable, (*interval)(&q.RotationPeriod), &moment{&q.SwitchTime},
 			&q.ExternalTicker, &q.TickerPaused, &q.TickerMaxCount, (*interval)(&q.TickerMaxLag),
 			(*interval)(&q.TickerIdlePeriod), optional(&q.TickerLag), &q.EventsPerSecond, &q.NewEvents, &q.LastTickID)
 		return q, err

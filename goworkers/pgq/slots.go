@@ -51,7 +51,7 @@ const nextSlotBatchSQL = `select ` + batchColumns + `, slot from pgq.next_slot_b
 func NextSlotBatch(ctx context.Context, db DB, queue, consumer, worker string, dead time.Duration) (*Batch, error) {
 	b := &Batch{Queue: queue}
 	err := db.QueryRow(ctx, nextSlotBatchSQL, queue, consumer, worker, asInterval(dead)).Scan(
-		&b.ID, &b.PrevTick, &b.PrevTickTime, &b.PrevSeq, &b.Tick, &b.TickTime, &b.Seq, &b.Slot)
+		&b.ID, &b.PrevTick, &moment{&b.PrevTickTime}, &b.PrevSeq, &b.Tick, &moment{&b.TickTime}, &b.Seq, &b.Slot)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

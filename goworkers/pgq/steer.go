@@ -160,7 +160,10 @@ func RotationBlockers(ctx context.Context, db DB) ([]Blocker, error) {
 	if err != nil {
 		return nil, wrap(err, "ask what blocks rotation")
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Blocker])
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
+		err = row.Scan(&b.Queue, &nullMoment{&b.DueSince}, &b.Kind, &b.Name, &nullMoment{&b.Since}, &b.Detail)
+		return b, err
+	})
 	return list, wrap(err, "ask what blocks rotation")
 }
 

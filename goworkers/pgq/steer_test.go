@@ -172,6 +172,26 @@ func TestBlockersOfRotationAreNamed(t *testing.T) {
 	}
 }
 
+func TestInfiniteTimesAreRead(t *testing.T) {
+	ctx, conn, db := setup(t)
+	insert(t, ctx, conn, "1")
+	tick(t, ctx, conn)
+	db.Exec(t, `update pgq.queue set queue_switch_time = '-infinity'`)
+	list, err := pgq.RotationBlockers(ctx, conn)
+	if err != nil || len(list) == 0 || list[0].DueSince == nil || !list[0].DueSince.IsZero() {
+		t.Errorf("blockers %+v, %v", list, err)
+	}
+	db.Exec(t, `update pgq.queue set queue_switch_time = 'infinity'`)
+	info, err := pgq.QueueInfo(ctx, conn)
+	if err != nil || len(info) != 1 || info[0].SwitchTime.Year() != 9999 {
+		t.Errorf("queue %+v, %v", info, err)
+	}
+	db.Exec(t, `update pgq.tick set tick_time = '-infinity'`)
+	if _, err := pgq.NextBatch(ctx, conn, queue, "c"); err != nil {
+		t.Errorf("a batch between such ticks: %v", err)
+	}
+}
+
 func TestRebaseIsDoneWhereItIsNeeded(t *testing.T) {
 	ctx, conn, db := setup(t)
 	if rebased, err := pgq.RebaseQueue(ctx, conn, queue); err != nil || rebased {

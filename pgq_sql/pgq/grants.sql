@@ -41,7 +41,7 @@ end;
 $$;
 
 -- Everybody: seq_getval, get_queue_info, get_consumer_info, quote_fqname,
--- slot_of, tick_channel, version and what rotation_blockers calls keep the default.
+-- slot_of, tick_channel, version, _age and what rotation_blockers calls keep the default.
 
 -- The others belong to one role each.
 do $$

@@ -297,7 +297,7 @@ func (d *database) maintain(ctx context.Context, conn *pgx.Conn, stop <-chan str
 }
 
 const nextRetrySQL = `
-	select extract(epoch from min(ev_retry_after) - pg_catalog.clock_timestamp())::float8
+	select extract(epoch from min(ev_retry_after))::float8 - extract(epoch from pg_catalog.clock_timestamp())::float8
 	  from pgq.retry_queue
 	 where ev_retry_after < 'infinity'`
 
@@ -312,7 +312,7 @@ func (d *database) retry(ctx context.Context, conn *pgx.Conn, stop <-chan struct
 		if due == nil {
 			return nil
 		}
-		wait := time.Duration(*due * float64(time.Second))
+		wait := time.Duration(max(*due, 0) * float64(time.Second))
 		if wait > min(d.settings.peekPeriod, d.settings.retryPeriod) {
 			return nil
 		}

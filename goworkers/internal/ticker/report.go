@@ -93,18 +93,20 @@ func measures(labels []string, list []measured) []measure {
 }
 
 const (
-	// A queue whose sequence or tables are missing shows less, and hides no other.
+	// A queue whose sequence or tables are missing shows less, and hides no other. An
+	// infinite time has an infinite age: seconds are subtracted, since before 17 times
+	// like that are not.
 	queuesSQL = `
 		select q.queue_name,
-		       extract(epoch from pg_catalog.clock_timestamp() - top.tick_time)::float8,
+		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from top.tick_time)::float8,
 		       extract(epoch from q.queue_ticker_idle_period)::float8,
 		       (q.queue_external_ticker or q.queue_ticker_paused)::int::float8,
 		       top.tick_id::float8,
 		       coalesce(seq.value, top.tick_event_seq)::float8,
 		       (top.tick_event_seq - first.tick_event_seq)
-		           / nullif(extract(epoch from top.tick_time - first.tick_time)::float8, 0),
+		           / nullif(extract(epoch from top.tick_time)::float8 - extract(epoch from first.tick_time)::float8, 0),
 		       coalesce(seq.value - top.tick_event_seq, 0)::float8,
-		       extract(epoch from pg_catalog.clock_timestamp() - q.queue_switch_time)::float8,
+		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from q.queue_switch_time)::float8,
 		       extract(epoch from q.queue_rotation_period)::float8,
 		       (select sum(pg_catalog.pg_total_relation_size(t.inhrelid))
 		          from pg_catalog.pg_inherits t
@@ -132,8 +134,8 @@ const (
 	// subconsumers): the first of them shows these.
 	consumersSQL = `
 		select q.queue_name, c.co_name,
-		       extract(epoch from pg_catalog.clock_timestamp() - done.tick_time)::float8,
-		       extract(epoch from pg_catalog.clock_timestamp() - s.sub_active)::float8,
+		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from done.tick_time)::float8,
+		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from s.sub_active)::float8,
 		       (top.tick_event_seq - done.tick_event_seq)::float8,
 		       s.sub_last_tick::float8,
 		       (s.sub_batch is not null)::int::float8,
@@ -162,7 +164,7 @@ const (
 	blockersSQL = `
 		select queue_name, blocker_kind,
 		       case when blocker_kind = 'consumer' then coalesce(blocker, '') else '' end,
-		       extract(epoch from pg_catalog.clock_timestamp() - min(rotation_due_since))::float8
+		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from min(rotation_due_since))::float8
 		  from pgq.rotation_blockers
 		 group by 1, 2, 3`
 

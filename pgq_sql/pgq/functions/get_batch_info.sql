@@ -19,7 +19,7 @@ as $$
 --     it lies between, and its age. All null when no such batch is open.
 begin
     select q.queue_name, c.co_name, p.tick_time, n.tick_time, p.tick_id, n.tick_id,
-           now() - n.tick_time, p.tick_event_seq, n.tick_event_seq
+           case when isfinite(n.tick_time) then now() - n.tick_time end, p.tick_event_seq, n.tick_event_seq
     into queue_name, consumer_name, batch_start, batch_end, prev_tick_id, tick_id,
          lag, seq_start, seq_end
     from pgq.subscription s

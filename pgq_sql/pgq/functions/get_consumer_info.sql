@@ -48,13 +48,13 @@ begin
         next_tick := v_sub.sub_next_tick;
         pending_events := null;
         begin
-            last_seen := now() - v_sub.sub_active;
+            last_seen := case when isfinite(v_sub.sub_active) then now() - v_sub.sub_active end;
             pending_events := v_sub.newest_seq - v_sub.tick_event_seq;
             if pending_events = -1 and v_sub.newest_seq = 0 then
                 -- 3.5 has counted one before the first event.
                 pending_events := 0;
             end if;
-            lag := now() - v_sub.tick_time;
+            lag := case when isfinite(v_sub.tick_time) then now() - v_sub.tick_time end;
         exception
             when others then
                 raise warning 'consumer % on queue %: %', consumer_name, queue_name, sqlerrm using errcode = sqlstate;

@@ -55,8 +55,9 @@ begin
         order by t.tick_id desc
         limit 1;
         begin
-            ticker_lag := pg_catalog.now() - v_time;
-            select (v_seq - t.tick_event_seq) / nullif(extract(epoch from v_time - t.tick_time)::float8, 0)
+            ticker_lag := case when pg_catalog.isfinite(v_time) then pg_catalog.now() - v_time end;
+            select (v_seq - t.tick_event_seq) / nullif(case when pg_catalog.isfinite(v_time) and pg_catalog.isfinite(t.tick_time)
+                                                         then extract(epoch from v_time - t.tick_time)::float8 end, 0)
             into ev_per_sec
             from pgq.tick t
             where t.tick_queue = v_queue.queue_id

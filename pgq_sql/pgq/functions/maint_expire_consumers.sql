@@ -22,7 +22,7 @@ begin
       and q.queue_consumer_expiry > '0'
       and q.queue_rotation_period is not null
       and q.queue_switch_step2 is not null
-      and q.queue_rotation_period < pg_catalog.now() - q.queue_switch_time;
+      and q.queue_rotation_period < pgq._age(q.queue_switch_time);
     if not found then
         return 0;
     end if;
@@ -33,7 +33,7 @@ begin
         from pgq.subscription s
         left join pgq.tick t on t.tick_queue = s.sub_queue and t.tick_id = s.sub_last_tick
         where s.sub_queue = v_queue.queue_id
-          and pg_catalog.now() - s.sub_active > v_queue.queue_consumer_expiry
+          and pgq._age(s.sub_active) > v_queue.queue_consumer_expiry
           and s.sub_last_tick < (select max(l.tick_id) from pgq.tick l where l.tick_queue = v_queue.queue_id)
           and (t.tick_id is null or pg_catalog.txid_snapshot_xmin(t.tick_snapshot) <= v_queue.queue_switch_step2)
         order by s.sub_id
@@ -43,7 +43,7 @@ begin
         from pgq.subscription s
         join pgq.consumer c on c.co_id = s.sub_consumer
         where s.sub_id = v_group
-        having pg_catalog.now() - max(s.sub_active) > v_queue.queue_consumer_expiry;
+        having pgq._age(max(s.sub_active)) > v_queue.queue_consumer_expiry;
         -- Unregistering one may take the others of its group along.
         foreach v_name in array coalesce(v_names, '{}') loop
             if pgq.unregister_consumer(i_queue_name, v_name) > 0 then

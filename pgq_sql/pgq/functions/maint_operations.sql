@@ -27,7 +27,7 @@ begin
         from pgq.queue q
         where q.queue_rotation_period is not null
           and q.queue_switch_step2 is not null
-          and q.queue_rotation_period < pg_catalog.now() - q.queue_switch_time
+          and q.queue_rotation_period < pgq._age(q.queue_switch_time)
         order by 1
     loop
         v_rotating := true;

@@ -40,7 +40,7 @@ begin
     where q.queue_name = i_queue_name
       and q.queue_rotation_period is not null
       and q.queue_switch_step2 is not null
-      and q.queue_rotation_period < pg_catalog.now() - q.queue_switch_time
+      and q.queue_rotation_period < pgq._age(q.queue_switch_time)
     for no key update skip locked;
     if not found then
         return 0;

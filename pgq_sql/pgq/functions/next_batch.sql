@@ -29,18 +29,18 @@ begin
     end if;
 
     if next_tick_seq - i_prev_tick_seq > i_min_count * 2
-       or next_tick_time - i_prev_tick_time > i_min_interval * 2
+       or pgq._age(i_prev_tick_time, next_tick_time) > i_min_interval * 2
     then
         select t.tick_id, t.tick_time, t.tick_event_seq into next_tick_id, next_tick_time, next_tick_seq
         from pgq.tick t
         where t.tick_queue = i_queue_id
           and t.tick_id > i_prev_tick_id
           and (t.tick_event_seq - i_prev_tick_seq >= i_min_count
-               or t.tick_time - i_prev_tick_time >= i_min_interval)
+               or pgq._age(i_prev_tick_time, t.tick_time) >= i_min_interval)
         order by t.tick_id
         limit 1;
     elsif next_tick_seq - i_prev_tick_seq >= i_min_count
-       or next_tick_time - i_prev_tick_time >= i_min_interval
+       or pgq._age(i_prev_tick_time, next_tick_time) >= i_min_interval
     then
         null;
     else
@@ -122,7 +122,7 @@ begin
             from pgq.find_tick_helper(v_queue_id, prev_tick_id, prev_tick_time, prev_tick_event_seq,
                                       i_min_count, i_min_interval) h;
         end if;
-        if cur_tick_id is null or now() - cur_tick_time < i_min_lag then
+        if cur_tick_id is null or pgq._age(cur_tick_time) < i_min_lag then
             batch_id := null;
             cur_tick_id := null;
             prev_tick_id := null;

@@ -93,7 +93,7 @@ begin
         where s.sub_id = v_group.sub_id
           and s.sub_batch is not null
           and not s.sub_paused
-          and s.sub_active < now() - i_dead_interval
+          and pgq._age(s.sub_active) > i_dead_interval
         order by s.sub_active, s.sub_slot
         limit 1
         for update of s skip locked;

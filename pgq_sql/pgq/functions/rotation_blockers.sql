@@ -25,8 +25,8 @@ begin
     for v_queue in
         select q.*
         from pgq.queue q
-        where q.queue_rotation_period < now() - q.queue_switch_time
-          and coalesce(q.queue_retention, '0') < now() - q.queue_switch_time
+        where q.queue_rotation_period < pgq._age(q.queue_switch_time)
+          and coalesce(q.queue_retention, '0') < pgq._age(q.queue_switch_time)
         order by q.queue_name
     loop
         begin

@@ -33,7 +33,7 @@ begin
     select min(t.tick_id) into v_later
     from pgq.tick t
     where t.tick_queue = i_queue_id
-      and pg_catalog.now() - t.tick_time < i_age;
+      and pgq._age(t.tick_time) < i_age;
     return (select max(t.tick_id)
             from pgq.tick t
             where t.tick_queue = i_queue_id

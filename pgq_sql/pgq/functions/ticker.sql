@@ -109,7 +109,7 @@ begin
         if found then
             v_now := pg_catalog.txid_current_snapshot();
             v_new := v_seq - v_last.tick_event_seq;
-            v_lag := pg_catalog.clock_timestamp() - v_last.tick_time;
+            v_lag := pgq._age(v_last.tick_time, pg_catalog.clock_timestamp());
 
             perform pgq._check_txids(i_queue, v_last);
             -- Before 4.0 the first tick had 1 where no event had come.
@@ -160,7 +160,7 @@ begin
                     order by t.tick_id desc
                     limit 1;
                     if found and (v_lag < i_queue.queue_ticker_max_lag / 2
-                                  or (v_lag < (v_last.tick_time - v_prev) * 2
+                                  or (v_lag < pgq._age(v_prev, v_last.tick_time) * 2
                                       and v_lag < i_queue.queue_ticker_idle_period)) then
                         return;
                     end if;

@@ -67,7 +67,7 @@ begin
       and s.sub_consumer <> v_main.sub_consumer
       and s.sub_consumer <> v_sub.sub_consumer
       and (c.co_name = i_consumer_name || '.(batch ' || s.sub_batch || ')'
-           or s.sub_active < now() - i_dead_interval and not s.sub_paused)
+           or pgq._age(s.sub_active) > i_dead_interval and not s.sub_paused)
     order by s.sub_batch is null, s.sub_last_tick, c.co_name
     limit 1
     for update of s skip locked;
@@ -84,7 +84,7 @@ begin
     if v_batch.batch_id is null then
         -- One that only waits is not dead. And pgq.finish_batch() leaves a position
         -- where there should be none, which would stop rotation.
-        if v_sub.sub_last_tick is not null or v_sub.sub_active < now() - i_dead_interval / 2 then
+        if v_sub.sub_last_tick is not null or pgq._age(v_sub.sub_active) > i_dead_interval / 2 then
             perform pgq_coop._set_batch(v_sub, null, null, null);
         end if;
         return null;
