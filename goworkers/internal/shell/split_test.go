@@ -6,31 +6,33 @@ import (
 	"testing"
 )
 
+var splits = []struct {
+	name, text string
+	want       []string
+	rest       string
+}{
+	{"nothing", " \n", nil, ""},
+	{"two in a line", "select 1; select 2;", []string{"select 1", "select 2"}, ""},
+	{"one that goes on", "select 1; select", []string{"select 1"}, " select"},
+	{"empty ones", ";; select 1;;", []string{"select 1"}, ""},
+	{"quotes", `select ';', "a;b", 'it''s;';`, []string{`select ';', "a;b", 'it''s;'`}, ""},
+	{"backslashes mean nothing in plain quotes", `select '\'; select 2;`, []string{`select '\'`, `select 2`}, ""},
+	{"but in E quotes", `select E'\'; select'; x`, []string{`select E'\'; select'`}, " x"},
+	{"open quotes", "select 'a;", nil, "select 'a;"},
+	{"dollar quotes", "do $$ begin; end $$; select $a$;$$;$a$;", []string{"do $$ begin; end $$", "select $a$;$$;$a$"}, ""},
+	{"a parameter is no quote", "select $1; select $2;", []string{"select $1", "select $2"}, ""},
+	{"comments", "-- a; b\nselect /* ; /* ; */ ; */ 1; -- more;", []string{"-- a; b\nselect /* ; /* ; */ ; */ 1"}, ""},
+	{"an open comment", "/* select 1;", nil, "/* select 1;"},
+	{"parentheses", "create rule r as on insert to t do (select 1; select 2);", []string{"create rule r as on insert to t do (select 1; select 2)"}, ""},
+	{"a body in SQL", "create or replace function f() returns int begin atomic select case when true then 1 end; select 2; end; select 3;",
+		[]string{"create or replace function f() returns int begin atomic select case when true then 1 end; select 2; end", "select 3"}, ""},
+	{"begin by itself", "begin; select 1; end;", []string{"begin", "select 1", "end"}, ""},
+	{"other letters", "select 'ä;', ä;", []string{"select 'ä;', ä"}, ""},
+}
+
 func TestStatementsEndAtTheirSemicolon(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name, text string
-		want       []string
-		rest       string
-	}{
-		{"nothing", " \n", nil, ""},
-		{"two in a line", "select 1; select 2;", []string{"select 1", "select 2"}, ""},
-		{"one that goes on", "select 1; select", []string{"select 1"}, " select"},
-		{"empty ones", ";; select 1;;", []string{"select 1"}, ""},
-		{"quotes", `select ';', "a;b", 'it''s;';`, []string{`select ';', "a;b", 'it''s;'`}, ""},
-		{"backslashes mean nothing in plain quotes", `select '\'; select 2;`, []string{`select '\'`, `select 2`}, ""},
-		{"but in E quotes", `select E'\'; select'; x`, []string{`select E'\'; select'`}, " x"},
-		{"open quotes", "select 'a;", nil, "select 'a;"},
-		{"dollar quotes", "do $$ begin; end $$; select $a$;$$;$a$;", []string{"do $$ begin; end $$", "select $a$;$$;$a$"}, ""},
-		{"a parameter is no quote", "select $1; select $2;", []string{"select $1", "select $2"}, ""},
-		{"comments", "-- a; b\nselect /* ; /* ; */ ; */ 1; -- more;", []string{"-- a; b\nselect /* ; /* ; */ ; */ 1"}, ""},
-		{"an open comment", "/* select 1;", nil, "/* select 1;"},
-		{"parentheses", "create rule r as on insert to t do (select 1; select 2);", []string{"create rule r as on insert to t do (select 1; select 2)"}, ""},
-		{"a body in SQL", "create or replace function f() returns int begin atomic select case when true then 1 end; select 2; end; select 3;",
-			[]string{"create or replace function f() returns int begin atomic select case when true then 1 end; select 2; end", "select 3"}, ""},
-		{"begin by itself", "begin; select 1; end;", []string{"begin", "select 1", "end"}, ""},
-		{"other letters", "select 'ä;', ä;", []string{"select 'ä;', ä"}, ""},
-	} {
+	for _, c := range splits {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			got, rest := split(c.text)
@@ -84,20 +86,65 @@ func TestWordsOfACommand(t *testing.T) {
 	}
 }
 
-// The splitter reads what users type: it must end on any of it, and lose nothing.
+// bare is a text from its first token on.
+func bare(text string) string {
+	l := lexer{text: text}
+	if !l.next() {
+		if l.open {
+			return "/*"
+		}
+		return ""
+	}
+	return text[l.pos-len(l.token):]
+}
+
+// tokens are what stands in a text, but for the ; at the ends of statements.
+func tokens(text string) (list []string) {
+	l := lexer{text: text}
+	for l.next() {
+		if l.kind == tokenEnd {
+			l.restart()
+			continue
+		}
+		list = append(list, l.token)
+	}
+	return list
+}
+
+// The splitter reads what users type: it must end on any of it, lose nothing but
+// comments and semicolons, and find the same ones line by line.
 func FuzzSplit(f *testing.F) {
-	for _, seed := range []string{"select 1;", "$$", "$a$;$a$;", "E'\\", "/*/*", "--", "'''", "create function begin atomic", "\xff;", "e", "$"} {
+	for _, seed := range []string{"select 1;", "$$", "$a$;$a$;", "E'\\", "/*/*", "--", "'''", "create function begin atomic", "\xff;", "e", "$", "select 1 -- a\n; /* ; */ show queue\n"} {
 		f.Add(seed)
+	}
+	for _, c := range splits {
+		f.Add(c.text)
+		f.Add(strings.ReplaceAll(c.text, " ", "\n"))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		statements, rest := split(text)
-		for _, s := range statements {
-			if !strings.Contains(text, s) {
-				t.Errorf("statement %q is not in %q", s, text)
-			}
+		var kept []string
+		for _, s := range append(slices.Clone(statements), rest) {
+			kept = append(kept, tokens(s)...)
 		}
-		if !strings.HasSuffix(text, rest) {
-			t.Errorf("rest %q does not end %q", rest, text)
+		if all := tokens(text); !slices.Equal(kept, all) {
+			t.Fatalf("of %q are kept\n%q, want\n%q", text, kept, all)
+		}
+		var byLine []string
+		pending := ""
+		for line := range strings.Lines(text) {
+			more, open := split(pending + line)
+			byLine, pending = append(byLine, more...), open
+		}
+		// A line with nothing but a comment is gone before the next one comes.
+		for i := range statements {
+			statements[i] = bare(statements[i])
+		}
+		for i := range byLine {
+			byLine[i] = bare(byLine[i])
+		}
+		if !slices.Equal(byLine, statements) || bare(pending) != bare(rest) {
+			t.Fatalf("line by line %q is %q, %q\nat once %q, %q", text, byLine, pending, statements, rest)
 		}
 		find(text)
 	})
