@@ -1,5 +1,6 @@
 create or replace function pgq._batch_sql(i_batch_id bigint, i_where text) returns text
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Builds the query that reads a batch, ordered by ev_id.
 --
@@ -23,7 +24,7 @@ declare
 begin
     select s.sub_id, p.tick_snapshot, n.tick_snapshot,
            case when s.sub_slots is null then ''
-                else pg_catalog.format(' and pgq.slot_of(%I, %s) = %s', s.sub_slot_key, s.sub_slots, s.sub_slot) end
+                else pg_catalog.format(' and pgq.slot_of(%I, %s) operator(pg_catalog.=) %s', s.sub_slot_key, s.sub_slots, s.sub_slot) end
     into v_sub_id, v_s1, v_s2, v_slot
     from pgq.subscription s
     join pgq.tick p on p.tick_queue = s.sub_queue and p.tick_id = s.sub_last_tick
@@ -58,14 +59,14 @@ begin
     for v_table in select t.name from pgq.batch_event_tables(i_batch_id) t (name) loop
         v_table := pgq.quote_fqname(v_table);
         v_parts := v_parts || pg_catalog.format(
-            'select %s from %s where ev_txid >= %s and ev_txid < %s'
+            'select %s from %s where ev_txid operator(pg_catalog.>=) %s and ev_txid operator(pg_catalog.<) %s'
             ' and pg_catalog.txid_visible_in_snapshot(ev_txid, %L::pg_catalog.txid_snapshot)'
             ' and not pg_catalog.txid_visible_in_snapshot(ev_txid, %L::pg_catalog.txid_snapshot)'
-            ' and (ev_owner is null or ev_owner = %s)%s',
+            ' and (ev_owner is null or ev_owner operator(pg_catalog.=) %s)%s',
             v_cols, v_table, v_low, pg_catalog.txid_snapshot_xmax(v_s2), v_s2, v_s1, v_sub_id, v_slot);
         if v_late <> '{}' then
             v_parts := v_parts || pg_catalog.format(
-                'select %s from %s where ev_txid = any (%L::bigint[]) and (ev_owner is null or ev_owner = %s)%s',
+                'select %s from %s where ev_txid operator(pg_catalog.=) any (%L::bigint[]) and (ev_owner is null or ev_owner operator(pg_catalog.=) %s)%s',
                 v_cols, v_table, v_late, v_sub_id, v_slot);
         end if;
     end loop;
@@ -78,6 +79,7 @@ $$;
 
 create or replace function pgq.batch_event_sql(x_batch_id bigint) returns text
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Shows the query that reads a batch.
 --

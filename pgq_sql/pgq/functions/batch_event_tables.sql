@@ -1,5 +1,6 @@
 create or replace function pgq.batch_event_tables(x_batch_id bigint) returns setof text
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Names the event tables that may hold events of a batch: the one written now,
 -- the one before it, or both. No order.

@@ -70,6 +70,7 @@ $$;
 
 create or replace function pgq.drop_queue(x_queue_name text) returns integer
 language plpgsql volatile strict parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Drops a queue that no consumer reads.
 --

@@ -5,8 +5,9 @@ as $$
     -- times before: the delay, doubled each time, up to the maximum. Null without
     -- a delay. Seconds, and a century at most, for intervals would overflow.
     select case when i_delay is not null then pg_catalog.make_interval(secs => least(
-        extract(epoch from i_delay) * 2::float8 ^ least(greatest(coalesce(i_retry, 0), 0), 60),
-        extract(epoch from i_max_delay), 3e9)::float8) end;
+        extract(epoch from i_delay)::float operator(pg_catalog.*)
+            (2::float operator(pg_catalog.^) least(greatest(coalesce(i_retry, 0), 0), 60)),
+        extract(epoch from i_max_delay)::float, 3e9::float)) end;
 $$;
 
 create or replace function pgq._retry_config(
@@ -16,6 +17,7 @@ create or replace function pgq._retry_config(
     out max_delay interval)
 returns record
 language sql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
     -- The retry settings of a subscription: its own, else those of its group,
     -- so that it is enough to give them to the main one.
@@ -37,6 +39,7 @@ create or replace function pgq._put_aside(
     out n_put bigint)
 returns record
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Copies events of an open batch to the retry queue, in one pass over the batch.
 -- Those that were retried as often as the consumer allows are dead.
@@ -93,6 +96,7 @@ create or replace function pgq._put_aside(
     i_dead boolean)
 returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Puts the named events of an open batch aside.
 --

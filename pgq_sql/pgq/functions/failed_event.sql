@@ -17,6 +17,7 @@ where r.ev_dead_time is not null;
 
 create or replace function pgq._sub_id(i_queue_name text, i_consumer_name text) returns integer
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finds whose retried events are those of a consumer. A split one may be named with
 -- its slot or without.

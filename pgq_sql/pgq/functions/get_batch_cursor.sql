@@ -32,7 +32,7 @@ begin
     end if;
     execute pg_catalog.format('declare %I no scroll cursor for %s', i_cursor_name,
                               pgq._batch_sql(i_batch_id, i_extra_where));
-    if i_quick_limit > 0 then
+    if i_quick_limit operator(pg_catalog.>) 0 then
         return query execute pg_catalog.format('fetch %s from %I', i_quick_limit, i_cursor_name);
     end if;
 end;

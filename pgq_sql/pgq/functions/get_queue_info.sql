@@ -16,6 +16,7 @@ create or replace function pgq.get_queue_info(
     out last_tick_id bigint)
 returns setof record
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Describes a queue, or all of them.
 --

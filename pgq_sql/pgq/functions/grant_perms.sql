@@ -5,6 +5,7 @@ create or replace function pgq._grant_perms_from(
     dst_table text)
 returns integer
 language plpgsql volatile strict parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Copies the grants of one table to another; the owner's own ones become
 -- grantable.

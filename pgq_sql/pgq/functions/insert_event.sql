@@ -21,7 +21,7 @@ create or replace function pgq.insert_event(
 returns int8
 language sql volatile parallel unsafe
 as $$
-    select pgq.insert_event($1, $2, $3, null::text, null::text, null::text, null::text);
+    select pgq.insert_event($1, $2, $3, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text);
 $$;
 
 -- JSON is stored as its text. Without defaults for the extras, so that calls with
@@ -37,7 +37,7 @@ create or replace function pgq.insert_event(
 returns int8
 language sql volatile parallel unsafe
 as $$
-    select pgq.insert_event($1, $2, $3::text, $4, $5, $6, $7);
+    select pgq.insert_event($1, $2, $3::pg_catalog.text, $4, $5, $6, $7);
 $$;
 
 create or replace function pgq.insert_event(
@@ -47,5 +47,5 @@ create or replace function pgq.insert_event(
 returns int8
 language sql volatile parallel unsafe
 as $$
-    select pgq.insert_event($1, $2, $3::text, null::text, null::text, null::text, null::text);
+    select pgq.insert_event($1, $2, $3::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text);
 $$;

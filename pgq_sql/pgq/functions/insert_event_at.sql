@@ -61,5 +61,5 @@ create or replace function pgq.insert_event_at(
 returns int8
 language sql volatile parallel unsafe
 as $$
-    select pgq.insert_event_at($1, $2, $3, $4, null::text, null::text, null::text, null::text);
+    select pgq.insert_event_at($1, $2, $3, $4, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.text);
 $$;

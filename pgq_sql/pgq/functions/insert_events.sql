@@ -30,5 +30,5 @@ create or replace function pgq.insert_events(
 returns bigint[]
 language sql volatile parallel unsafe
 as $$
-    select pgq.insert_events($1::text, $2, $3::text[], $4, $5, $6, $7);
+    select pgq.insert_events($1::pg_catalog.text, $2, $3::pg_catalog.text[], $4, $5, $6, $7);
 $$;

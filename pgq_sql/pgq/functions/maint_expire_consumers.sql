@@ -1,5 +1,6 @@
 create or replace function pgq.maint_expire_consumers(i_queue_name text) returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Unregisters the forgotten consumers of a queue: those that were not heard of for
 -- queue_consumer_expiry while a rotation that is due waits for them. Subconsumers

@@ -1,6 +1,7 @@
 create or replace function pgq.maint_operations(out func_name text, out func_arg text)
 returns setof record
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Tells what upkeep is due. The runner calls each function, in this order and
 -- in a transaction of its own, with the argument unless that is null, and again

@@ -1,5 +1,6 @@
 create or replace function pgq.maint_retry_events() returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Moves events whose time has come from the retry queue into their queues: retried
 -- ones for the consumer that put them aside, delayed ones for everybody. A queue

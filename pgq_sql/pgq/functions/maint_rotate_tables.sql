@@ -7,6 +7,7 @@ as '$libdir/pgq_lowlevel', 'pgq_next_txid';
 
 create or replace function pgq.maint_rotate_tables_step1(i_queue_name text) returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Makes the next event table of a queue the current one, after emptying it.
 -- Does nothing before the rotation period is over, before the rotation before
@@ -126,6 +127,7 @@ $$;
 
 create or replace function pgq.maint_rotate_tables_step2() returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finishes the rotations whose step1 everybody can see now: writers that get
 -- their transaction id from here on use the new table. Belongs into a later

@@ -1,5 +1,6 @@
 create or replace function pgq.maint_tables_to_vacuum() returns setof text
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Names the small tables that change often and want a vacuum from us because
 -- autovacuum is off. In the order of the list.

@@ -10,6 +10,7 @@ create or replace function pgq.find_tick_helper(
     out next_tick_seq int8)
 returns record
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finds the end of a batch that is big or long enough.
 --
@@ -164,7 +165,7 @@ as $$
 --
 -- Returns, raises, calls: next_batch_custom without wishes.
 declare
-    v_batch record;
+    v_batch pg_catalog.record;
 begin
     v_batch := pgq.next_batch_custom(i_queue_name, i_consumer_name, null, null, null);
     batch_id := v_batch.batch_id;

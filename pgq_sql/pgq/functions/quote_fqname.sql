@@ -9,10 +9,10 @@ as $$
 declare
     v_dot integer := pg_catalog.strpos(i_name, '.');
 begin
-    if v_dot = 0 then
+    if v_dot operator(pg_catalog.=) 0 then
         return pg_catalog.format('%I.%I', 'public', i_name);
     end if;
-    return pg_catalog.format('%I.%I', pg_catalog.substr(i_name, 1, v_dot - 1),
-                             pg_catalog.substr(i_name, v_dot + 1));
+    return pg_catalog.format('%I.%I', pg_catalog.substr(i_name, 1, v_dot operator(pg_catalog.-) 1),
+                             pg_catalog.substr(i_name, v_dot operator(pg_catalog.+) 1));
 end;
 $$;

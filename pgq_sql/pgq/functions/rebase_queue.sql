@@ -1,5 +1,6 @@
 create or replace function pgq._advance_seq(i_seq_name text, i_value bigint, i_spare bigint) returns void
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Lets a sequence go on behind a value that is in use, if it does not already.
 --
@@ -21,11 +22,14 @@ create or replace function pgq._full_txid(i_xid xid, i_now bigint) returns bigin
 language sql immutable parallel safe
 as $$
     -- The latest transaction up to i_now whose short id is i_xid.
-    select i_now - (((i_now & 4294967295) - i_xid::text::bigint) & 4294967295);
+    select i_now operator(pg_catalog.-)
+           (((i_now operator(pg_catalog.&) 4294967295) operator(pg_catalog.-) i_xid::pg_catalog.text::bigint)
+            operator(pg_catalog.&) 4294967295);
 $$;
 
 create or replace function pgq._is_foreign(i_queue pgq.queue) returns boolean
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Whether a queue knows transaction ids that this server has not given yet.
 declare

@@ -1,5 +1,6 @@
 create or replace function pgq._slots(i_queue_name text, i_consumer_name text) returns setof pgq.subscription
 language sql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
     -- The slots of a split consumer, in order; none if it is not split.
     select s.*

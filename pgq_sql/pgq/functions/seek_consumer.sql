@@ -1,5 +1,6 @@
 create or replace function pgq._tick_at(i_queue_id integer, i_time timestamptz) returns bigint
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finds the tick to read from in order to get everything that came after a time.
 -- That is the one before the first later tick, also where the clock was set back
@@ -22,6 +23,7 @@ $$;
 
 create or replace function pgq._tick_at(i_queue_id integer, i_age interval) returns bigint
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- The same for an age. Ages are compared, since an absurd one cannot be
 -- subtracted; a month has thirty days here.

@@ -9,7 +9,7 @@ as $$
 declare
     v_last bigint;
 begin
-    execute 'select last_value from ' || pgq.quote_fqname(i_seq_name) into v_last;
+    execute pg_catalog.format('select last_value from %s', pgq.quote_fqname(i_seq_name)) into v_last;
     return v_last;
 end;
 $$;
@@ -24,7 +24,9 @@ as $$
 declare
     v_count bigint;
 begin
-    execute 'select last_value - (not is_called)::int from ' || pgq.quote_fqname(i_queue.queue_event_seq)
+    execute pg_catalog.format(
+        'select case when is_called then last_value else last_value operator(pg_catalog.-) 1 end from %s',
+        pgq.quote_fqname(i_queue.queue_event_seq))
         into v_count;
     return v_count;
 end;

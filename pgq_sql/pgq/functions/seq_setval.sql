@@ -1,5 +1,6 @@
 create or replace function pgq.seq_setval(i_seq_name text, i_new_value bigint) returns bigint
 language plpgsql volatile strict parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Moves a sequence forward, never back.
 --

@@ -1,6 +1,7 @@
 create or replace function pgq._subscriptions(i_queue_name text, i_consumer_name text)
 returns setof pgq.subscription
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finds what a consumer's name means: its subscription, or for CONSUMER those of
 -- its slots CONSUMER#0, CONSUMER#1 ...

@@ -1,5 +1,6 @@
 create or replace function pgq._lock_ticks(i_queue pgq.queue, i_wait boolean) returns boolean
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Lets nobody else tick a queue until the transaction ends.
 --
@@ -28,6 +29,7 @@ $$;
 
 create or replace function pgq._notify_tick(i_queue pgq.queue, i_tick_id bigint) returns void
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Wakes the consumers of a queue when the transaction that ticks commits, if
 -- the queue has queue_notify set.
@@ -42,6 +44,7 @@ $$;
 
 create or replace function pgq._check_txids(i_queue pgq.queue, i_last pgq.tick) returns void
 language plpgsql volatile parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Refuses to go on from a tick whose snapshot knows transaction ids that this
 -- server has not given yet: events that get them now would count as seen.
@@ -72,6 +75,7 @@ create or replace function pgq._tick(
     out again interval)
 returns record
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Makes a tick if one is due.
 --
@@ -202,6 +206,7 @@ $$;
 
 create or replace function pgq.tick_channel(i_queue_name text) returns text
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Names the channel that consumers of a queue LISTEN to: each tick sends its id.
 --

@@ -1,5 +1,6 @@
 create or replace function pgq.tune_storage(i_queue_name text) returns integer
 language plpgsql volatile strict parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Sets the storage options of a queue's event tables: they are only filled and
 -- truncated, so they need neither free space nor vacuum.

@@ -1,5 +1,6 @@
 create or replace function pgq._forget_consumers(i_consumer_ids integer[]) returns void
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Deletes consumers that read no queue any more.
 --

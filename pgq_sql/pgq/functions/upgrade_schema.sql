@@ -1,5 +1,6 @@
 create or replace function pgq.upgrade_schema() returns integer
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Adds what an older schema lacks: columns of its tables, and the roles
 -- pgq_reader, pgq_writer and pgq_admin (member of both).

@@ -22,7 +22,7 @@ as $$
 -- Calls: _queue_to_write, _count_events
 -- Tables written: the current event table
 declare
-    v_to  record;
+    v_to  pg_catalog.record;
     v_new bigint;
 begin
     if $1 is null then

@@ -70,8 +70,8 @@ as $$
 -- Calls: _count_arrays, _queue_to_write, _count_events
 -- Tables written: the current event table
 declare
-    v_events record := pgq._count_arrays($2, $3, $4, $5, $6, $7);
-    v_to     record;
+    v_events pg_catalog.record := pgq._count_arrays($2, $3, $4, $5, $6, $7);
+    v_to     pg_catalog.record;
     v_ids    bigint[];
 begin
     if $1 is null then

@@ -1,5 +1,6 @@
 create or replace function pgq._next_txid(i_after bigint default null) returns bigint
 language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Finds a transaction id above all that have been given by now.
 --

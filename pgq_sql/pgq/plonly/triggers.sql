@@ -1,5 +1,6 @@
 create or replace function pgq._triga_names(i_list text, i_columns text[]) returns text[]
 language plpgsql immutable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Splits the list of columns of ignore= or pkey=, separated by commas or blanks. A
 -- name with blanks in it is one name if the table has such a column.
@@ -21,6 +22,7 @@ $$;
 
 create or replace function pgq._triga_url(i_value text) returns text
 language plpgsql stable strict parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Encodes a value for a url: bytes outside [0-9A-Za-z_.-] become %xx, a space +.
 declare
@@ -46,6 +48,7 @@ $$;
 
 create or replace function pgq._triga_expression(i_expression text, i_columns text[]) returns text
 language plpgsql stable parallel safe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Writes $1."col" where an SQL expression names a column: a word spelled exactly as the
 -- column, neither quoted nor qualified nor called as a function.
@@ -441,6 +444,7 @@ create or replace function pgq._triga_image(
     i_values text)
 returns text
 language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Writes a row as JSON or url-encoded.
 --
@@ -499,6 +503,7 @@ create or replace function pgq._triga_sql(
     i_table text)
 returns text
 language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Writes a change as the tail of an SQL statement. Generated columns are left out, as
 -- the receiving server computes them itself.

@@ -22,4 +22,4 @@ begin
     end if;
     return v_changes;
 end;
-$$ language plpgsql;
+$$ language plpgsql set search_path = pg_catalog, pg_temp;

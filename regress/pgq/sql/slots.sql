@@ -61,7 +61,7 @@ select * from pg_temp.slot;
 create function pg_temp.batch() returns bigint language sql as 'select sub_batch from pgq.subscription where sub_worker = ''w''';
 select count(*) from pgq.get_batch_cursor(pg_temp.batch(), 'cursor', 100) c
 join pgq.get_batch_events(pg_temp.batch()) e using (ev_id);
-select pgq.batch_event_sql(pg_temp.batch()) ~ 'pgq.slot_of\(ev_extra1, 3\) = 0' as filtered;
+select pgq.batch_event_sql(pg_temp.batch()) ~ 'pgq.slot_of\(ev_extra1, 3\) operator\(pg_catalog\.=\) 0' as filtered;
 select * from pg_temp.work('v');
 select * from pg_temp.work('w');
 select * from pg_temp.slot;
