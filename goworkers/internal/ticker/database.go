@@ -35,6 +35,8 @@ type database struct {
 	outage batch.Trouble
 	state  string
 	role   string
+
+	defiedAt time.Time // when we last asked for the lock all the same; of the tick loop alone
 }
 
 func (t *Ticker) newDatabase(target target) *database {
@@ -154,6 +156,16 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 			return pause, nil
 		}
 		l.claimed = true
+	}
+	if l.claimed {
+		goOn, err := l.defy(ctx, l.conn)
+		if err != nil {
+			return 0, err
+		}
+		if !goOn {
+			l.claimed = false
+			return 0, nil
+		}
 	}
 	if err := l.work(ctx, l.conn, stop); err != nil {
 		return 0, err

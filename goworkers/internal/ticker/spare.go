@@ -23,12 +23,24 @@ const (
 	// A pooler between us and the server gives us another process's number.
 	directSQL = `select pg_catalog.pg_backend_pid() = $1`
 
+	// What users create in a schema of the search_path must not run with the
+	// ticker's rights. Not behind a pooler, where the next client would get it.
+	pathSQL = `set search_path = pg_catalog`
+
+	// A role that may not tick holds the lock to no purpose but to stop us.
 	holderSQL = `
-		select l.pid, coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), 'local')
+		select l.pid, coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), 'local'),
+		       coalesce(pg_catalog.pg_get_userbyid(a.usesysid)::pg_catalog.text, ''),
+		       coalesce(pg_catalog.has_function_privilege(a.usesysid, 'pgq.ticker()', 'execute'), false) as ticker
 		  from pg_catalog.pg_locks l
-		  left join pg_catalog.pg_stat_activity a on a.pid = l.pid
-		 where l.locktype = 'advisory' and l.classid = 7071 and l.objid = 1 and l.objsubid = 2 and l.granted
-		   and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())`
+		  left join pg_catalog.pg_stat_activity a on a.pid operator(pg_catalog.=) l.pid
+		 where l.locktype operator(pg_catalog.=) 'advisory' and l.granted
+		   and l.classid operator(pg_catalog.=) 7071::pg_catalog.oid and l.objid operator(pg_catalog.=) 1::pg_catalog.oid
+		   and l.objsubid operator(pg_catalog.=) 2
+		   and l.database operator(pg_catalog.=) (select d.oid from pg_catalog.pg_database d
+		                                          where d.datname operator(pg_catalog.=) pg_catalog.current_database())
+		 order by ticker desc
+		 limit 1`
 
 	wakeableSQL = `select pg_catalog.to_regprocedure('pgq.ticker_wake(text)') is not null`
 	listenSQL   = `listen ` + pgq.InsertChannel
@@ -39,6 +51,7 @@ const (
 	ticking = "ticking"
 	spare   = "spare"
 	pooled  = "pooled"
+	defied  = "defied" // ticking, though one who may not tick holds the lock
 )
 
 // become calls say when the role is another than before.
@@ -60,12 +73,16 @@ func (d *database) claim(ctx context.Context, conn *pgx.Conn) (won bool, pause t
 	if err := conn.QueryRow(ctx, directSQL, int64(conn.PgConn().PID())).Scan(&direct); err != nil {
 		return false, 0, fmt.Errorf("ask for the server's process: %w", err)
 	}
+	var other *holder
 	if direct {
-		if won, err = pgq.TryTickerLock(ctx, conn); err != nil {
+		if _, err := conn.Exec(ctx, pathSQL); err != nil {
+			return false, 0, fmt.Errorf("set search_path: %w", err)
+		}
+		if won, other, err = d.lock(ctx, conn); err != nil {
 			return false, 0, err
 		}
-		if !won {
-			return false, d.waitAsSpare(ctx, conn), nil
+		if !won && (other == nil || other.ticker) {
+			return false, d.waitAsSpare(other), nil
 		}
 		if err := conn.QueryRow(ctx, wakeableSQL).Scan(&d.alert.hears); err != nil {
 			return false, 0, fmt.Errorf("look for pgq.ticker_wake: %w", err)
@@ -80,11 +97,11 @@ func (d *database) claim(ctx context.Context, conn *pgx.Conn) (won bool, pause t
 			d.log.Info("the connection leads through a pooler: queues are polled, and other tickers are not seen; connect to the server itself to be woken")
 		})
 	}
-	if direct {
-		d.become(ticking, func(before string) {
-			if before == spare {
-				d.log.Info("no other ticker works on the database any more, ticking now")
-			}
+	if won {
+		d.becomeTicking()
+	} else if direct {
+		d.become(defied, func(string) {
+			d.log.WithFields(other.fields()).WithField("user", other.user).Warning("a role that may not tick holds the tickers' lock (7071, 1), ticking without it")
 		})
 	}
 	d.alert.spare = 0
@@ -93,8 +110,68 @@ func (d *database) claim(ctx context.Context, conn *pgx.Conn) (won bool, pause t
 	return true, 0, nil
 }
 
+// becomeTicking tells what that ends.
+func (d *database) becomeTicking() {
+	d.become(ticking, func(before string) {
+		switch before {
+		case spare:
+			d.log.Info("no other ticker works on the database any more, ticking now")
+		case defied:
+			d.log.Info("the tickers' lock is free again, and ours")
+		}
+	})
+}
+
+// holder is a session that has the tickers' lock.
+type holder struct {
+	pid                        *int
+	application, address, user string
+	ticker                     bool // its role may tick
+}
+
+func (h *holder) fields() logrus.Fields {
+	fields := logrus.Fields{"application": h.application, "client": h.address}
+	if h.pid != nil { // else a prepared transaction
+		fields["pid"] = *h.pid
+	}
+	return fields
+}
+
+// lock takes the lock, or tells who has it: nil if nobody has any more.
+func (d *database) lock(ctx context.Context, conn *pgx.Conn) (won bool, other *holder, err error) {
+	if won, err = pgq.TryTickerLock(ctx, conn); won || err != nil {
+		return won, nil, err
+	}
+	var h holder
+	err = conn.QueryRow(ctx, holderSQL).Scan(&h.pid, &h.application, &h.address, &h.user, &h.ticker)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil, nil
+	}
+	if err != nil {
+		return false, nil, fmt.Errorf("ask who has the tickers' lock: %w", err)
+	}
+	return false, &h, nil
+}
+
+// defy looks once in sparePeriod whether the lock can be had by now, while somebody
+// has it who may not tick. It says false when another ticker has it.
+func (d *database) defy(ctx context.Context, conn *pgx.Conn) (goOn bool, err error) {
+	if d.role != defied || time.Since(d.defiedAt) < d.settings.sparePeriod {
+		return true, nil
+	}
+	d.defiedAt = time.Now()
+	won, other, err := d.lock(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if won {
+		d.becomeTicking()
+	}
+	return other == nil || !other.ticker, nil
+}
+
 // waitAsSpare says how long to wait for another ticker to end.
-func (d *database) waitAsSpare(ctx context.Context, conn *pgx.Conn) time.Duration {
+func (d *database) waitAsSpare(other *holder) time.Duration {
 	pause := firstSpare << min(d.alert.spare, 20)
 	d.alert.spare++
 	if pause < d.settings.sparePeriod {
@@ -104,14 +181,9 @@ func (d *database) waitAsSpare(ctx context.Context, conn *pgx.Conn) time.Duratio
 	d.metrics.up.WithLabelValues(d.target.name).Set(1)
 	d.metrics.spare.WithLabelValues(d.target.name).Set(1)
 	d.become(spare, func(string) {
-		var pid int
-		var application, address string
 		fields := logrus.Fields{}
-		err := conn.QueryRow(ctx, holderSQL).Scan(&pid, &application, &address)
-		if err == nil {
-			fields["pid"], fields["application"], fields["client"] = pid, application, address
-		} else if !errors.Is(err, pgx.ErrNoRows) {
-			fields["error"] = err
+		if other != nil {
+			fields = other.fields()
 		}
 		d.log.WithFields(fields).Info("another ticker works on the database, waiting as its spare")
 	})

@@ -3,8 +3,11 @@ package ticker
 // Several tickers for one database, queues that fail, and what is told of both.
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"goworkers/internal/pgtest"
 )
@@ -74,6 +77,45 @@ func TestSpareTakesOver(t *testing.T) {
 	if value, _ := second.gauge(t, "skytools_ticker_spare", d.Name); value != 0 {
 		t.Errorf("spare = %v after taking over, want 0", value)
 	}
+}
+
+// Whoever may connect may take the lock. It stops no ticker unless its role may
+// tick, which then is told once; the lock is taken when it is free.
+func TestTicksInSpiteOfWhoMayNot(t *testing.T) {
+	t.Parallel()
+	d := pgtest.DB(t, "pgq")
+	d.Exec(t, busyQueue)
+	role := d.Name + "_nobody"
+	d.Exec(t, "create role "+role+" login")
+	defer d.Exec(t, "drop role "+role)
+	intruder, err := pgx.Connect(context.Background(), d.DSN+" user="+role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer intruder.Close(context.Background())
+	if _, err := intruder.Exec(context.Background(), `select pg_advisory_lock(7071, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	// what users create must not run in the ticker's session
+	d.Exec(t, `create function public.evil(oid, integer) returns boolean language plpgsql as $$ begin raise 'evil'; end $$;
+		create operator public.= (leftarg = oid, rightarg = integer, function = public.evil);
+		alter database `+d.Name+` set search_path = public, pg_catalog`)
+	r := start(t, quick(one(d)), nil)
+	d.WaitFor(t, `select count(*) operator(pg_catalog.>) 5 from pgq.tick`)
+	r.waitLog(t, "a role that may not tick holds the tickers' lock (7071, 1), ticking without it")
+	r.waitLog(t, " user="+role)
+	if value, _ := r.gauge(t, "skytools_ticker_spare", d.Name); value != 0 {
+		t.Errorf("spare = %v, want 0", value)
+	}
+	intruder.Close(context.Background())
+	r.waitLog(t, "the tickers' lock is free again, and ours")
+	if n := strings.Count(r.log.String(), " WARNING "); n != 1 {
+		t.Errorf("%d warnings, want 1: %s", n, r.log.String())
+	}
+
+	// one that may tick is a ticker
+	spare := start(t, quick(one(d)), nil)
+	spare.waitLog(t, "another ticker works on the database, waiting as its spare")
 }
 
 // A spare becomes the ticker after a restart of the server, or the first does; one
