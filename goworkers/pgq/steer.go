@@ -142,7 +142,7 @@ func collectParams(rows pgx.Rows) (list []Params, err error) {
 type Blocker struct {
 	Queue    string
 	DueSince *time.Time // since when the rotation is due
-	Kind     string     // consumer, transaction, prepared transaction, lock, ticker or maintenance
+	Kind     string     // consumer, transaction, prepared transaction, lock, ticker, retention or maintenance
 	Name     string     // which one
 	Since    *time.Time // since when it stands in the way
 	Detail   string

@@ -160,12 +160,13 @@ const (
 		         from pgq.retry_queue
 		        group by 1) r on r.ev_owner = s.sub_id`
 
-	// Transactions are many and short-lived: they are one series.
+	// Transactions are many and short-lived: they are one series. Retention is no fault.
 	blockersSQL = `
 		select queue_name, blocker_kind,
 		       case when blocker_kind = 'consumer' then coalesce(blocker, '') else '' end,
 		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from min(rotation_due_since))::float8
 		  from pgq.rotation_blockers
+		 where blocker_kind <> 'retention'
 		 group by 1, 2, 3`
 
 	hasBlockersSQL = `select pg_catalog.to_regclass('pgq.rotation_blockers') is not null`

@@ -8,7 +8,7 @@ as $$
 --     refusing.
 -- Returns: 1.
 -- Raises: PGQ01 queue not found; PGQ08 consumers still attached.
--- Calls: unregister_consumer
+-- Calls: unregister_consumer, _forget_consumers
 -- Tables written: pgq.queue, tick, subscription, consumer, retry_queue; drops
 --     the queue's own.
 -- Locks taken: the parent of its event tables, as a ticker does, then the queue's
@@ -17,6 +17,7 @@ declare
     v_queue pgq.queue;
     v_sub   record;
     v_names text;
+    v_gone  integer[];
 begin
     select q.* into v_queue from pgq.queue q where q.queue_name = x_queue_name;
     if found then
@@ -32,6 +33,7 @@ begin
     end if;
 
     if coalesce(x_force, false) then
+        select array_agg(s.sub_consumer) into v_gone from pgq.subscription s where s.sub_queue = v_queue.queue_id;
         -- Unregistering one may take the others of its group along.
         for v_sub in
             select c.co_name
@@ -42,6 +44,8 @@ begin
         loop
             perform pgq.unregister_consumer(x_queue_name, v_sub.co_name);
         end loop;
+        -- A subconsumer that goes alone leaves its name behind.
+        perform pgq._forget_consumers(v_gone);
     else
         select string_agg(c.co_name, ', ' order by c.co_name) into v_names
         from pgq.subscription s

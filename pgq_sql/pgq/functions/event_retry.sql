@@ -49,11 +49,16 @@ as $$
 --     - all of them are.
 -- Returns: how many events there are, and how many were put aside now: a dead one
 --     that is retried, or the other way round, counts again.
+-- Raises: 22004 null time.
 -- Calls: _batch_sql, _retry_config, _backoff
 -- Tables written: pgq.retry_queue
 declare
     v_config record;
 begin
+    if i_time is null and not i_dead then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = 'The time of the retry is NULL.';
+    end if;
     v_config := pgq._retry_config(i_sub);
     -- After the consumer was moved back, a batch may hold an event and its retry.
     execute pg_catalog.format($sql$

@@ -18,10 +18,10 @@ as $$
 -- Puts an event aside that is not read from a batch, by the rules of event_retry.
 --
 -- Parameters: x_queue, x_consumer - who shall get it; x_retry_after - not before
---     this; x_ev_id - null for a new one; x_ev_retry - this will be its so many-th
+--     this; x_ev_id - null for a new one; x_ev_time - null for now; x_ev_retry - this will be its so many-th
 --     retry; the other columns of the event.
 -- Returns: event id.
--- Raises: PGQ02 consumer not registered; 23505 the event is put aside already.
+-- Raises: 22004 null x_retry_after; PGQ02 consumer not registered; 23505 the event is put aside already.
 -- Calls: _retry_config, _backoff
 -- Tables written: pgq.retry_queue
 declare
@@ -31,6 +31,10 @@ declare
     v_dead boolean;
     v_id bigint := x_ev_id;
 begin
+    if x_retry_after is null then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = 'The time of the retry is NULL.';
+    end if;
     select s.* into v_sub
     from pgq.queue q
     join pgq.subscription s on s.sub_queue = q.queue_id
@@ -58,7 +62,7 @@ begin
                                  ev_dead_time, ev_reason)
     values (case when v_dead then 'infinity'
                  else greatest(x_retry_after, now() + pgq._backoff(v_config.delay, v_config.max_delay, x_ev_retry - 1)) end,
-            v_sub.sub_queue, v_id, x_ev_time, null, v_sub.sub_id, case when v_dead then x_ev_retry - 1 else x_ev_retry end,
+            v_sub.sub_queue, v_id, coalesce(x_ev_time, now()), null, v_sub.sub_id, case when v_dead then x_ev_retry - 1 else x_ev_retry end,
             x_ev_type, x_ev_data, x_ev_extra1, x_ev_extra2, x_ev_extra3, x_ev_extra4,
             case when v_dead then now() end,
             case when v_dead then format('max_retries (%s) reached', v_config.max_retries) end);

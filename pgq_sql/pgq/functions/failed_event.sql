@@ -56,7 +56,8 @@ language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Gives an event of an open batch up: it is dead, whatever its retries, until
--- somebody retries or deletes it. If it was put aside for later, it is not any more.
+-- somebody retries or deletes it. If it was put aside for later, it is not any more;
+-- once maint_retry_events has moved it, it comes again all the same.
 --
 -- Returns: 1, 0 if it was dead already.
 -- Raises: PGQ03 batch not found; PGQ04 event not in the batch.
@@ -91,9 +92,12 @@ as $$
 --
 -- Parameters: x_queue_name, x_consumer_name; x_count - null for all; x_offset - how
 --     many to leave out first.
--- Raises: PGQ01, PGQ02.
+-- Raises: 22023 one of them is negative; PGQ01, PGQ02.
 -- Calls: _sub_id
 begin
+    if x_count < 0 or x_offset < 0 then
+        raise exception 'number of events must not be negative' using errcode = '22023';
+    end if;
     return query
         select r.ev_id, r.ev_time, r.ev_txid, r.ev_retry, r.ev_type, r.ev_data, r.ev_extra1, r.ev_extra2,
                r.ev_extra3, r.ev_extra4, r.ev_reason, r.ev_dead_time

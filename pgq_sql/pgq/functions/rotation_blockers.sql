@@ -26,13 +26,11 @@ begin
         select q.*
         from pgq.queue q
         where q.queue_rotation_period < pgq._age(q.queue_switch_time)
-          and coalesce(q.queue_retention, '0') < pgq._age(q.queue_switch_time)
         order by q.queue_name
     loop
         begin
             queue_name := v_queue.queue_name;
-            rotation_due_since := v_queue.queue_switch_time
-                + greatest(v_queue.queue_rotation_period, v_queue.queue_retention, '0');
+            rotation_due_since := v_queue.queue_switch_time + greatest(v_queue.queue_rotation_period, '0');
             v_found := false;
             if v_queue.queue_switch_step2 is null then
                 blocker_kind := 'maintenance';
@@ -57,6 +55,17 @@ begin
                 return next;
                 continue;
             end if;
+
+            if v_queue.queue_retention >= pgq._age(v_queue.queue_switch_time) then
+                -- Whatever else stands in the way does not matter yet.
+                blocker_kind := 'retention';
+                blocker := 'queue_retention';
+                since := rotation_due_since;
+                detail := format('events of the last %s are kept', v_queue.queue_retention);
+                return next;
+                continue;
+            end if;
+            rotation_due_since := greatest(rotation_due_since, v_queue.queue_switch_time + v_queue.queue_retention);
 
             -- Consumers that could go on.
             blocker_kind := 'consumer';
@@ -146,17 +155,23 @@ begin
                 return next;
             end if;
             -- Retention counts from the tick before its time.
-            if not v_found and (v_queue.queue_retention is null
-                                or exists (select 1
-                                           from pgq.tick t
-                                           where t.tick_queue = v_queue.queue_id
-                                             and t.tick_id = pgq._tick_at(v_queue.queue_id, v_queue.queue_retention)
-                                             and txid_snapshot_xmin(t.tick_snapshot) > v_queue.queue_switch_step2))
-            then
-                blocker_kind := 'maintenance';
-                blocker := 'maint_rotate_tables_step1';
+            if not v_found then
                 since := rotation_due_since;
-                detail := 'nothing else stands in the way';
+                if v_queue.queue_retention is null
+                   or exists (select 1
+                              from pgq.tick t
+                              where t.tick_queue = v_queue.queue_id
+                                and t.tick_id = pgq._tick_at(v_queue.queue_id, v_queue.queue_retention)
+                                and txid_snapshot_xmin(t.tick_snapshot) > v_queue.queue_switch_step2)
+                then
+                    blocker_kind := 'maintenance';
+                    blocker := 'maint_rotate_tables_step1';
+                    detail := 'nothing else stands in the way';
+                else
+                    blocker_kind := 'retention';
+                    blocker := 'queue_retention';
+                    detail := format('events of the last %s are kept', v_queue.queue_retention);
+                end if;
                 return next;
             end if;
         exception

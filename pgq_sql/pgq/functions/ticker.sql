@@ -242,8 +242,9 @@ as $$
 -- Parameters: i_queue_name; i_tick_id, i_orig_timestamp, i_event_seq - of the
 --     original tick.
 -- Returns: i_tick_id.
--- Raises: PGQ06 queue not found, or has not an external ticker, or is paused;
---     PGQ09.
+-- Raises: 22004 a null; PGQ06 queue not found, or has not an external ticker, or
+--     is paused; PGQ09, also for an id below the last tick's: consumers have read
+--     past it, and would get its events twice; 23505 the tick is there.
 -- Calls: _lock_ticks, _check_txids, seq_setval, _notify_tick
 -- Tables written: pgq.tick
 -- Locks taken: as _tick
@@ -251,6 +252,10 @@ declare
     v_queue pgq.queue;
     v_last  pgq.tick;
 begin
+    if i_tick_id is null or i_orig_timestamp is null or i_event_seq is null then
+        raise exception 'Invalid NULL value'
+            using errcode = '22004', detail = 'The id, the time or the event counter of the tick is NULL.';
+    end if;
     select q.* into v_queue
     from pgq.queue q
     where q.queue_name = i_queue_name
@@ -268,6 +273,11 @@ begin
     order by t.tick_id desc
     limit 1;
     perform pgq._check_txids(v_queue, v_last);
+    if i_tick_id < v_last.tick_id then
+        raise exception 'tick % comes after tick % of queue %', i_tick_id, v_last.tick_id, i_queue_name
+            using errcode = 'PGQ09', detail = 'The ids of ticks have to grow.',
+                  hint = 'Is something else ticking this queue?';
+    end if;
     insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
     values (v_queue.queue_id, i_tick_id, i_orig_timestamp, default, i_event_seq);
     perform pgq.seq_setval(v_queue.queue_tick_seq, i_tick_id);

@@ -59,8 +59,8 @@ begin
 
     delete from pgq.retry_queue r where r.ev_owner = v_sub.sub_id;
     with gone as (
-        delete from pgq.subscription s where s.sub_id = v_sub.sub_id returning s.sub_consumer, s.sub_slots)
-    select count(*), array_agg(g.sub_consumer) filter (where g.sub_slots is not null or g.sub_consumer = v_sub.sub_consumer)
+        delete from pgq.subscription s where s.sub_id = v_sub.sub_id returning s.sub_consumer)
+    select count(*), array_agg(g.sub_consumer)
     into v_count, v_gone
     from gone g;
     perform pgq._forget_consumers(v_gone);

@@ -349,8 +349,12 @@ execute_insert(PgqQueue *queue, Relation rel, Datum *values, char *nulls)
 		int			rc = SPI_execute_plan(plan, values, nulls, false, 0);
 
 		if (rc != SPI_OK_INSERT)
-			elog(ERROR, "unexpected result of event insert: %s",
-				 SPI_result_code_string(rc));
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("event was not inserted into table \"%s\"",
+							RelationGetRelationName(rel)),
+					 errdetail("A rule of the table does something instead (%s).",
+							   SPI_result_code_string(rc))));
 	}
 	PG_FINALLY();
 	{

@@ -42,6 +42,25 @@ $$;
 select * from pgq.get_batch_events(:batch);
 rollback;
 
+-- a rule that does something instead takes no event away unseen
+begin;
+do $$
+declare
+    v_table text := (select queue_data_pfx || '_' || queue_cur_table from pgq.queue);
+begin
+    execute format('create rule nothing as on insert to %s do instead nothing', v_table);
+end;
+$$;
+do $$
+begin
+    perform pgq.insert_event('insert', 't', 'd');
+exception
+    when feature_not_supported then
+        raise warning '%', regexp_replace(sqlerrm, '\d+', 'N', 'g');
+end;
+$$;
+rollback;
+
 select pgq.drop_queue('insert', true);
 
 -- trigger functions are for triggers

@@ -85,7 +85,7 @@ select pgq.ticker('ticker', 100, now(), 100001);
 \echo :SQLSTATE
 \set VERBOSITY default
 -- sequences do not go back
-select pgq.ticker('ticker', 99, now(), 10);
+select pgq.ticker('ticker', 101, now(), 10);
 select pgq.seq_getval(queue_event_seq), pgq.seq_getval(queue_tick_seq) from pgq.queue;
 select pgq.set_queue_config('ticker', 'external_ticker', 'false');
 
