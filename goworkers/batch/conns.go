@@ -4,6 +4,7 @@ package batch
 // rounds, replaced when they are old, dropped after an error.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,10 @@ func (j *Job) DB(ctx context.Context, name string, dsn ConnString) (*pgx.Conn, e
 // Its error names server and database, never the password. The tweaks change
 // the configuration before it is used.
 //
+// Either side notices within half a minute when the other has vanished, unless it
+// is told otherwise (tcp_keepalives_idle, _interval, _count and tcp_user_timeout in
+// dsn or in the server's configuration).
+//
 // No statement stays prepared on the server, so that the connection may lead
 // through a pooler in transaction mode. Where it does not, a job with many small
 // statements gains by default_query_exec_mode=cache_statement in dsn.
@@ -72,10 +77,16 @@ func Connect(ctx context.Context, dsn ConnString, application string, tweaks ...
 	if cfg.ConnectTimeout == 0 && !strings.Contains(string(dsn), "connect_timeout") {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = dialWatched
 	for _, tweak := range tweaks {
 		tweak(cfg)
 	}
 	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err == nil {
+		if err = watchClient(ctx, c, cmp.Or(cfg.ConnectTimeout, connectTimeout)); err != nil {
+			closeNow(c)
+		}
+	}
 	if err != nil {
 		database := cfg.Database
 		if database == "" {
@@ -84,6 +95,12 @@ func Connect(ctx context.Context, dsn ConnString, application string, tweaks ...
 		return nil, &ConnectError{Host: cfg.Host, Port: cfg.Port, Database: database, User: cfg.User, Err: err}
 	}
 	return c, nil
+}
+
+func closeNow(c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	c.Close(ctx) // an error here is only that it was closed already
 }
 
 // ConnectError is a database that cannot be reached.
@@ -165,11 +182,9 @@ func (j *Job) recycle() {
 }
 
 func (j *Job) drop(name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
 	j.connsMu.Lock()
 	c := j.conns[name]
 	delete(j.conns, name)
 	j.connsMu.Unlock()
-	c.Close(ctx) // an error here is only that it was closed already
+	closeNow(c.Conn)
 }

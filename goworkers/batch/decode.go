@@ -23,7 +23,7 @@ import (
 type ConnString string
 
 var (
-	passwordRE = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]*)`)
+	passwordRE = regexp.MustCompile(`(?is)(password\s*=\s*)('(?:[^'\\]|\\.)*'|'.*|[^\s&]*)`)
 	urlPassRE  = regexp.MustCompile(`(://[^:/@\s]*:)[^@\s]*@`)
 )
 

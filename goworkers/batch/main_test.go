@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 
 	"goworkers/internal/pgtest"
 )
@@ -234,6 +235,55 @@ func TestConnectIsFitForPoolers(t *testing.T) {
 	}
 }
 
+// The server notices when we vanish, unless the connection string says otherwise.
+func TestServerWatchesItsClient(t *testing.T) {
+	server := pgtest.Server(t, "tcp_keepalives_count=7")
+	for _, tc := range []struct{ name, more, want string }{
+		{"by default, but for what the server has set", "", "7 10 5 30000"},
+		{"as the connection string says", " tcp_keepalives_idle=99 tcp_user_timeout=12345", "7 99 5 12345"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := Connect(t.Context(), ConnString(server.DSN+tc.more), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close(t.Context())
+			var got string
+			if err := c.QueryRow(t.Context(), `select string_agg(setting, ' ' order by name)
+				from pg_settings where name like 'tcp%'`).Scan(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got != tc.want {
+				t.Errorf("count, idle, interval, timeout = %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// So do we of the server: what is sent must be received in time.
+func TestWeWatchTheServer(t *testing.T) {
+	server := pgtest.Server(t)
+	c, err := Connect(t.Context(), ConnString(server.DSN), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	raw, err := c.PgConn().Conn().(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for option, want := range map[int]int{unix.TCP_KEEPIDLE: 10, unix.TCP_KEEPINTVL: 5, unix.TCP_KEEPCNT: 4, unix.TCP_USER_TIMEOUT: 30000} {
+		var got int
+		var fault error
+		if err := raw.Control(func(fd uintptr) { got, fault = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option) }); err != nil || fault != nil {
+			t.Fatal(err, fault)
+		}
+		if got != want {
+			t.Errorf("socket option %d = %d, want %d", option, got, want)
+		}
+	}
+}
+
 // A server that takes connections and says nothing is one that cannot be reached.
 func TestConnectGivesUpOnASilentServer(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -266,6 +316,7 @@ func TestConnectErrorNamesAllButThePassword(t *testing.T) {
 	for in, want := range map[ConnString]string{
 		"dbname=x password=secret host=h":       "dbname=x password=*** host=h",
 		"dbname=x password = 'a b\\' c' host=h": "dbname=x password = *** host=h",
+		"host=h password='hun ter2 dbname=x":    "host=h password=***",
 		"postgres://u:secret@h/db":              "postgres://u:***@h/db",
 		"postgres://h/db?password=secret&x=y":   "postgres://h/db?password=***&x=y",
 	} {
