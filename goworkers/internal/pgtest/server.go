@@ -85,6 +85,22 @@ func (s *PrivateServer) Start(t testing.TB) {
 	}
 }
 
+// Demote starts the server again as a standby that follows nobody, until Promote.
+func (s *PrivateServer) Demote(t testing.TB) {
+	t.Helper()
+	s.Stop(t)
+	if err := os.WriteFile(filepath.Join(s.dir, "data", "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
+}
+
+// Promote ends what Demote began.
+func (s *PrivateServer) Promote(t testing.TB) {
+	t.Helper()
+	(&Database{DSN: s.DSN}).Exec(t, `select pg_catalog.pg_promote()`)
+}
+
 // Restart is Stop and Start.
 func (s *PrivateServer) Restart(t testing.TB) {
 	t.Helper()

@@ -38,6 +38,9 @@ type Config struct {
 	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
 	// StatsPeriod is the time between two statistics lines. Default: 30 s.
 	StatsPeriod time.Duration `ini:"stats_period" alias:"ticker_log_delay" default:"30" min:"0" help:"seconds between statistics lines in the log"`
+	// CheckLag is how far a consumer may be behind before check tells of it. Default:
+	// 15 min.
+	CheckLag time.Duration `ini:"check_lag" default:"900" min:"1" help:"seconds that a consumer may lag before pgqadm check tells of it"`
 
 	QueueRefresh string `ini:"queue_refresh_period" unused:"the server knows its queues"`
 }
@@ -95,34 +98,45 @@ type Settings struct {
 	period, maintPeriod, retryPeriod, checkPeriod time.Duration
 	// Looks at a database whose queues all send word are so rare, unless period is
 	// longer; events to be retried are looked for each peekPeriod; a
-	// spare looks whether it is needed each sparePeriod.
-	restPeriod, peekPeriod, sparePeriod time.Duration
-	lifetime, longestPause, statsPeriod time.Duration
-	application                         string
+	// spare looks whether it is needed each sparePeriod, and a standby whether it has
+	// been promoted each standbyPeriod.
+	restPeriod, peekPeriod, sparePeriod, standbyPeriod time.Duration
+	lifetime, longestPause, statsPeriod                time.Duration
+	// A round of the tick loop that takes longer hangs; a connection that ticks and
+	// is silent for longer than deafPeriod beyond the longest pause is given up by
+	// the server, for a spare to take over.
+	roundLimit, deafPeriod time.Duration
+	application            string
 }
 
 const (
-	restPeriod  = 2 * time.Second
-	peekPeriod  = time.Second
-	sparePeriod = time.Second
+	restPeriod    = 2 * time.Second
+	peekPeriod    = time.Second
+	sparePeriod   = time.Second
+	roundLimit    = time.Minute
+	standbyPeriod = 2 * time.Second
+	deafPeriod    = 30 * time.Second
 )
 
 // Settings of [pgqadm].
 func (c *Config) Settings() Settings {
 	s := Settings{
-		targets:      []target{{name: databaseName(c.DB), dsn: c.DB, key: c.Key("db")}},
-		hint:         "pgqadm CONFIG.ini install",
-		period:       c.Period,
-		maintPeriod:  c.MaintPeriod,
-		retryPeriod:  c.RetryPeriod,
-		restPeriod:   restPeriod,
-		peekPeriod:   peekPeriod,
-		sparePeriod:  sparePeriod,
-		checkPeriod:  c.CheckPeriod,
-		lifetime:     c.ConnectionLifetime,
-		longestPause: c.ExceptionSleep,
-		statsPeriod:  c.StatsPeriod,
-		application:  c.JobName,
+		targets:       []target{{name: databaseName(c.DB), dsn: c.DB, key: c.Key("db")}},
+		hint:          "pgqadm CONFIG.ini install",
+		period:        c.Period,
+		maintPeriod:   c.MaintPeriod,
+		retryPeriod:   c.RetryPeriod,
+		restPeriod:    restPeriod,
+		peekPeriod:    peekPeriod,
+		sparePeriod:   sparePeriod,
+		standbyPeriod: standbyPeriod,
+		roundLimit:    roundLimit,
+		deafPeriod:    deafPeriod,
+		checkPeriod:   c.CheckPeriod,
+		lifetime:      c.ConnectionLifetime,
+		longestPause:  c.ExceptionSleep,
+		statsPeriod:   c.StatsPeriod,
+		application:   c.JobName,
 	}
 	if c.MaintMinutes > 0 {
 		s.maintPeriod = time.Duration(c.MaintMinutes * float64(time.Minute))
@@ -140,18 +154,21 @@ func (c *Config) Validate() []batch.Problem {
 // Settings of [pgqd].
 func (c *DaemonConfig) Settings() Settings {
 	s := Settings{
-		connect:      func(name string) batch.ConnString { return addDatabase(c.BaseConnstr, name) },
-		period:       c.Period,
-		maintPeriod:  c.MaintPeriod,
-		retryPeriod:  c.RetryPeriod,
-		restPeriod:   restPeriod,
-		peekPeriod:   peekPeriod,
-		sparePeriod:  sparePeriod,
-		checkPeriod:  c.CheckPeriod,
-		lifetime:     c.ConnectionLifetime,
-		longestPause: c.ExceptionSleep,
-		statsPeriod:  c.StatsPeriod,
-		application:  c.JobName,
+		connect:       func(name string) batch.ConnString { return addDatabase(c.BaseConnstr, name) },
+		period:        c.Period,
+		maintPeriod:   c.MaintPeriod,
+		retryPeriod:   c.RetryPeriod,
+		restPeriod:    restPeriod,
+		peekPeriod:    peekPeriod,
+		sparePeriod:   sparePeriod,
+		standbyPeriod: standbyPeriod,
+		roundLimit:    roundLimit,
+		deafPeriod:    deafPeriod,
+		checkPeriod:   c.CheckPeriod,
+		lifetime:      c.ConnectionLifetime,
+		longestPause:  c.ExceptionSleep,
+		statsPeriod:   c.StatsPeriod,
+		application:   c.JobName,
 	}
 	if len(c.DatabaseList) == 0 {
 		s.discover = target{name: c.InitialDatabase, dsn: s.connect(c.InitialDatabase), key: c.Key("base_connstr")}

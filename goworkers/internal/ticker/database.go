@@ -89,6 +89,7 @@ type loop struct {
 
 	conn    *pgx.Conn
 	opened  time.Time
+	standby bool // the connection leads to a standby, or to who knows what
 	claimed bool // the tick loop's connection has become the one that ticks
 	trouble batch.Trouble
 }
@@ -97,7 +98,7 @@ func (l *loop) run(ctx context.Context, stop <-chan struct{}) {
 	defer l.drop()
 	for {
 		began := time.Now()
-		pause, err := l.round(ctx, stop)
+		pause, err := l.limited(ctx, func(ctx context.Context) (time.Duration, error) { return l.round(ctx, stop) })
 		goOn := true
 		if err == nil {
 			goOn, err = l.pause(ctx, stop, max(0, pause-time.Since(began)))
@@ -121,6 +122,23 @@ func (l *loop) pause(ctx context.Context, stop <-chan struct{}, d time.Duration)
 	return service.Sleep(ctx, stop, d), nil
 }
 
+// limited ends what the tick loop does when it takes too long: behind a network that
+// swallows everything a statement would be waited for without end, and a queue that
+// is not ticked must not look like one that is. The other loops may have a long
+// vacuum to do.
+func (l *loop) limited(ctx context.Context, do func(ctx context.Context) (time.Duration, error)) (time.Duration, error) {
+	if l.name != tickLoop {
+		return do(ctx)
+	}
+	limited, cancel := context.WithTimeout(ctx, l.settings.roundLimit)
+	defer cancel()
+	pause, err := do(limited)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		err = fmt.Errorf("no answer within %s: %w", l.settings.roundLimit, err)
+	}
+	return pause, err
+}
+
 // round works once and says when to come again.
 func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, error) {
 	if l.name != tickLoop && !l.active.Load() {
@@ -134,10 +152,17 @@ func (l *loop) round(ctx context.Context, stop <-chan struct{}) (time.Duration, 
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", l.target.key, err)
 		}
-		l.conn, l.opened = conn, time.Now()
-		ready, err := l.look(ctx, conn)
+		l.conn, l.opened, l.standby = conn, time.Now(), true
+	}
+	if l.standby { // or not known yet
+		ready, standby, err := l.look(ctx, l.conn)
 		if err != nil {
 			return 0, err
+		}
+		l.standby = standby
+		if standby {
+			l.found()
+			return min(l.settings.checkPeriod, l.settings.standbyPeriod), nil
 		}
 		if !ready {
 			l.found()
@@ -227,19 +252,26 @@ const (
 	tickerSQL  = `select pg_catalog.to_regprocedure('pgq.ticker()') is not null`
 )
 
-// look says whether the database can be ticked, and tells when that changes.
-func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err error) {
-	var standby, installed bool
+// look says whether the database can be ticked, or why not if its server is a standby,
+// and tells when that changes.
+func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready, standby bool, err error) {
+	defer func() {
+		if err == nil && !ready {
+			d.active.Store(false)
+			d.metrics.lastRun.DeleteLabelValues(d.target.name) // nobody is to look at it
+		}
+	}()
+	var installed bool
 	if err := conn.QueryRow(ctx, standbySQL).Scan(&standby); err != nil {
-		return false, fmt.Errorf("ask whether the server is a standby: %w", err)
+		return false, false, fmt.Errorf("ask whether the server is a standby: %w", err)
 	}
 	if standby {
 		d.metrics.up.WithLabelValues(d.target.name).Set(0)
 		d.tell("standby", func() { d.log.Info("server is a standby, nothing to tick until it is promoted") })
-		return false, nil
+		return false, true, nil
 	}
 	if err := conn.QueryRow(ctx, tickerSQL).Scan(&installed); err != nil {
-		return false, fmt.Errorf("look for pgq: %w", err)
+		return false, false, fmt.Errorf("look for pgq: %w", err)
 	}
 	if !installed {
 		if d.target.discovered {
@@ -254,21 +286,21 @@ func (d *database) look(ctx context.Context, conn *pgx.Conn) (ready bool, err er
 			}
 			d.log.WithField("install_with", d.settings.hint).Error("pgq is not installed, nothing to tick")
 		})
-		return false, nil
+		return false, false, nil
 	}
 	version, err := pgq.Version(ctx, conn)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if !pgq.Supported(version) {
 		d.metrics.up.WithLabelValues(d.target.name).Set(0)
 		d.tell("version "+version, func() {
 			d.log.WithField("version", version).Error("pgq is too old to be ticked, 3.0 or newer is needed; update the extension")
 		})
-		return false, nil
+		return false, false, nil
 	}
 	d.tell("ready "+version, func() { d.log.WithField("version", version).Info("pgq version ok") })
-	return true, nil
+	return true, false, nil
 }
 
 // tell calls say when the state is another than the one told last.

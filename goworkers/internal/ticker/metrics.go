@@ -29,12 +29,12 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 	}
 	m := &metrics{
 		ticks:   counter("ticks_total", "Ticks made.", "database"),
-		errors:  counter("errors_total", "Rounds that failed, by loop (tick, maint, retry; metrics: the database was not asked for its queues).", "database", "loop"),
+		errors:  counter("errors_total", "Rounds that failed, by loop (tick, maint, retry; metrics: the database was not asked for its queues; discover: the server for its databases).", "database", "loop"),
 		maint:   counter("maint_operations_total", "Maintenance operations done.", "database"),
 		retried: counter("retried_events_total", "Events put back into their queues.", "database"),
 		wakeups: counter("wakeups_total", "Words of writers that the ticker was woken by.", "database"),
 		lastRun: gauge("last_run_timestamp_seconds", "When the queues were last looked at without error."),
-		up:      gauge("up", "1 when the database can be reached and ticked, else 0; databases without pgq that nobody named are left out."),
+		up:      gauge("up", "1 when the database can be reached and ticked, else 0; databases without pgq that nobody named are left out. A server that cannot be asked for its databases is told by the one to ask in."),
 		spare:   gauge("spare", "1 while another ticker works on the database and this one waits to take over, else 0."),
 		users:   map[string]int{},
 		shown:   map[string]*database{},

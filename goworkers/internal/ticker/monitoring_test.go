@@ -28,7 +28,7 @@ func told(t *testing.T, r *running) map[string]map[string]bool {
 	}
 	all := map[string]map[string]bool{}
 	for _, f := range families {
-		labels := map[string]bool{"instance": true} // Prometheus adds it
+		labels := map[string]bool{"instance": true, "cluster": true} // Prometheus adds them
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				labels[l.GetName()] = true
@@ -60,6 +60,7 @@ const monitoring = "../../examples/monitoring"
 var (
 	metricName = regexp.MustCompile(`\bskytools_[a-z_]+`)
 	labelName  = regexp.MustCompile(`\$labels\.([a-z_]+)|\{\{([a-z_]+)\}\}`)
+	byDatabase = regexp.MustCompile(`\bby \((database|database, [a-z_, ]*)\)`)
 	grouped    = regexp.MustCompile(`\b(?:by|on) \(([a-z_, ]+)\)`)
 )
 
@@ -122,13 +123,14 @@ func TestMonitoringAsksForWhatIsTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		type rule struct {
+			Alert, Expr, For    string
+			Labels, Annotations map[string]string
+		}
 		var file struct {
 			Groups []struct {
 				Name  string
-				Rules []struct {
-					Alert, Expr, For    string
-					Labels, Annotations map[string]string
-				}
+				Rules []rule
 			}
 		}
 		decoder := yaml.NewDecoder(strings.NewReader(string(text)))
@@ -139,7 +141,15 @@ func TestMonitoringAsksForWhatIsTold(t *testing.T) {
 		if len(file.Groups) != 1 || len(file.Groups[0].Rules) < 8 {
 			t.Fatalf("groups: %+v", file.Groups)
 		}
+		for _, name := range []string{"TickerDown", "TickerStalled", "TickerGone", "SpareTickersOnly", "QueuesNotTold"} {
+			if !slices.ContainsFunc(file.Groups[0].Rules, func(r rule) bool { return r.Alert == name && r.Labels["severity"] == "critical" }) {
+				t.Errorf("no critical rule %s", name)
+			}
+		}
 		for _, rule := range file.Groups[0].Rules {
+			if m := byDatabase.FindString(rule.Expr); m != "" {
+				t.Errorf("%s: %q takes databases of one name on several servers for one", rule.Alert, m)
+			}
 			if rule.Alert == "" || rule.Labels["severity"] == "" || rule.Annotations["summary"] == "" {
 				t.Errorf("rule %+v lacks a name, a severity or a summary", rule)
 			}
@@ -176,14 +186,19 @@ func TestMonitoringAsksForWhatIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		var file struct {
-			Rules  []string         `yaml:"rule_files"`
-			Scrape []map[string]any `yaml:"scrape_configs"`
+			Rules  []string `yaml:"rule_files"`
+			Scrape []struct {
+				Static []struct{ Labels map[string]string } `yaml:"static_configs"`
+			} `yaml:"scrape_configs"`
 		}
 		if err := yaml.Unmarshal(text, &file); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(file.Rules, []string{"skytools.rules.yml"}) || len(file.Scrape) != 2 {
-			t.Errorf("it loads %v and scrapes %v", file.Rules, file.Scrape)
+			t.Fatalf("it loads %v and scrapes %v", file.Rules, file.Scrape)
+		}
+		if len(file.Scrape[0].Static) == 0 || file.Scrape[0].Static[0].Labels["cluster"] == "" {
+			t.Errorf("tickers have no label cluster, which the rules go by: %v", file.Scrape[0])
 		}
 	})
 	t.Run("README", func(t *testing.T) {

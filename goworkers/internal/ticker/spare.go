@@ -43,7 +43,10 @@ const (
 		 limit 1`
 
 	wakeableSQL = `select pg_catalog.to_regprocedure('pgq.ticker_wake(text)') is not null`
-	listenSQL   = `listen ` + pgq.InsertChannel
+	// The server ends a session that holds the lock and asks for nothing any more:
+	// its ticker hangs, or the network has swallowed it.
+	deafSQL   = `select pg_catalog.set_config('idle_session_timeout', $1, false)`
+	listenSQL = `listen ` + pgq.InsertChannel
 )
 
 // What a ticker can be to its database.
@@ -66,7 +69,7 @@ func (d *database) become(role string, say func(before string)) {
 
 // claim makes the connection the one that ticks the database, or says how long to
 // wait as a spare. The lock is the session's, so it is free again as soon as the
-// server knows that a ticker has died.
+// server knows that a ticker has died, or has heard nothing of it for a while.
 func (d *database) claim(ctx context.Context, conn *pgx.Conn) (won bool, pause time.Duration, err error) {
 	d.alert = alert{spare: d.alert.spare}
 	var direct bool
@@ -77,6 +80,10 @@ func (d *database) claim(ctx context.Context, conn *pgx.Conn) (won bool, pause t
 	if direct {
 		if _, err := conn.Exec(ctx, pathSQL); err != nil {
 			return false, 0, fmt.Errorf("set search_path: %w", err)
+		}
+		limit := d.settings.deafPeriod + 2*max(d.settings.period, d.settings.restPeriod)
+		if _, err := conn.Exec(ctx, deafSQL, fmt.Sprint(limit.Milliseconds())); err != nil {
+			return false, 0, fmt.Errorf("limit the silence of the connection: %w", err)
 		}
 		if won, other, err = d.lock(ctx, conn); err != nil {
 			return false, 0, err

@@ -4,8 +4,10 @@ package ticker
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -116,6 +118,41 @@ func TestTicksInSpiteOfWhoMayNot(t *testing.T) {
 	// one that may tick is a ticker
 	spare := start(t, quick(one(d)), nil)
 	spare.waitLog(t, "another ticker works on the database, waiting as its spare")
+}
+
+// A network that swallows everything costs some time and no more: the server gives up
+// the ticker that it does not hear of any more, the spare takes over, and the first
+// one tells that it does not tick, and is there again when the network is.
+func TestSpareTakesOverFromACutOffTicker(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t)
+	d := server.DB(t, "pgq")
+	d.Exec(t, busyQueue)
+	link := pgtest.NewLink(t, server.Port)
+	cut := quick(one(&pgtest.Database{DSN: fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=%s", link.Port, d.Name)}))
+	cut.roundLimit, cut.deafPeriod = time.Second, time.Second
+	first := start(t, cut, nil)
+	d.WaitFor(t, `select count(*) > 2 from pgq.tick`)
+	second := start(t, quick(one(d)), nil)
+	second.waitLog(t, "waiting as its spare")
+
+	link.Set(pgtest.Fault{Do: pgtest.Stall})
+	link.Break(pgtest.Stall)
+	ticks := pgtest.Value[int64](t, d, `select max(tick_id) from pgq.tick`)
+	second.waitLog(t, "no other ticker works on the database any more, ticking now")
+	d.WaitFor(t, `select max(tick_id) > $1 + 2 from pgq.tick`, ticks)
+	first.waitLog(t, "no answer within 1s")
+	pgtest.Eventually(t, soon, "the first one is shown as down", func() bool {
+		up, found := first.gauge(t, "skytools_ticker_up", d.Name)
+		return found && up == 0
+	})
+
+	link.Heal()
+	first.waitLog(t, "waiting as its spare")
+	pgtest.Eventually(t, soon, "the first one is up again", func() bool {
+		up, _ := first.gauge(t, "skytools_ticker_up", d.Name)
+		return up == 1
+	})
 }
 
 // A spare becomes the ticker after a restart of the server, or the first does; one

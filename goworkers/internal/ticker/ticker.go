@@ -171,8 +171,14 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
+			// Who watches must see it, also before any database is known.
+			t.metrics.up.WithLabelValues(t.settings.discover.name).Set(0)
+			t.metrics.errors.WithLabelValues(t.settings.discover.name, "discover").Inc()
 			pause = trouble.Note(t.log, err, t.settings.longestPause)
 		default:
+			if running[t.settings.discover.name] == nil {
+				t.metrics.up.DeleteLabelValues(t.settings.discover.name)
+			}
 			trouble.Over(t.log)
 			for _, name := range names {
 				if running[name] == nil {

@@ -297,6 +297,47 @@ func TestTickerFindsDatabases(t *testing.T) {
 	}
 }
 
+// A server that cannot be reached at the start is seen by who watches, and no longer
+// when it can be.
+func TestTickerTellsOfAServerThatNeverAnswered(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t)
+	d := server.DB(t, "pgq")
+	server.Stop(t)
+	cfg := DaemonConfig{
+		BaseConnstr:     batch.ConnString(strings.Replace(server.DSN, "dbname=postgres", "", 1)),
+		InitialDatabase: "template1",
+	}
+	r := start(t, quick(cfg.Settings()), nil)
+	pgtest.Eventually(t, soon, "it is told", func() bool {
+		return r.labelled(t, "skytools_ticker_up")["template1"] == "0" && r.labelled(t, "skytools_ticker_errors_total")["template1"] != ""
+	})
+	server.Start(t)
+	pgtest.Eventually(t, soon, "its database is told instead", func() bool {
+		up := r.labelled(t, "skytools_ticker_up")
+		return up[d.Name] == "1" && up["template1"] == ""
+	})
+}
+
+// The queues of a standby are ticked as soon as it is promoted, not only when all
+// that was not fit for ticking is looked at again.
+func TestTickerNoticesAPromotion(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t)
+	d := server.DB(t, "pgq")
+	d.Exec(t, busyQueue)
+	server.Demote(t)
+	settings := quick(one(d))
+	settings.checkPeriod, settings.standbyPeriod = 1000*soon, 10*time.Millisecond
+	r := start(t, settings, nil)
+	r.waitLog(t, "server is a standby")
+	server.Promote(t)
+	d.WaitFor(t, `select count(*) > 2 from pgq.tick`)
+	if n := strings.Count(r.log.String(), "server is a standby"); n != 1 {
+		t.Errorf("told %d times that it is a standby, want once", n)
+	}
+}
+
 func TestTickerReloads(t *testing.T) {
 	t.Parallel()
 	first, second := pgtest.DB(t, "pgq"), pgtest.DB(t, "pgq")
@@ -406,9 +447,19 @@ func TestTickerMetricsFollowTheDatabase(t *testing.T) {
 		})
 	}
 	up(first, "1")
-	first.Exec(t, `select pgq.drop_queue('q', true); drop extension pgq cascade`)
+	// The table that the ticker begins with comes first, or both might wait for each other.
+	first.Exec(t, `lock table pgq.queue; select pgq.drop_queue('q', true); drop extension pgq cascade`)
 	r.waitLog(t, "pgq is not installed, nothing to tick")
 	up(first, "0")
+	errors := r.metric(t, "skytools_ticker_errors_total")
+	for range 3 {
+		if got := r.metric(t, "skytools_ticker_errors_total"); got != errors {
+			t.Errorf("a scrape of a database without pgq counts %v errors", got-errors)
+		}
+	}
+	if strings.Contains(r.log.String(), "loop=metrics") {
+		t.Error("a database without pgq was asked for its queues")
+	}
 	first.Exec(t, `create extension pgq`)
 	up(first, "1")
 	r.reload <- struct{}{}

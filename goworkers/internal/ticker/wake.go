@@ -81,13 +81,16 @@ func (a *alert) due(now, limit time.Time) (queues []string, next time.Time) {
 
 // await is the tick loop's pause: it ends when all queues are to be looked at
 // again, and ticks those that word comes of meanwhile.
-func (d *database) await(ctx context.Context, stop <-chan struct{}, conn *pgx.Conn, pause time.Duration) (goOn bool, err error) {
+func (l *loop) await(ctx context.Context, stop <-chan struct{}, conn *pgx.Conn, pause time.Duration) (goOn bool, err error) {
+	d := l.database
 	end := time.Now().Add(pause)
 	for !ended(stop) && ctx.Err() == nil {
 		now := time.Now()
 		queues, next := d.alert.due(now, end)
 		for _, queue := range queues {
-			if err := d.tickWoken(ctx, conn, queue); err != nil {
+			if _, err := l.limited(ctx, func(ctx context.Context) (time.Duration, error) {
+				return 0, d.tickWoken(ctx, conn, queue)
+			}); err != nil {
 				return true, err
 			}
 		}
