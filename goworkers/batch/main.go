@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -150,8 +151,9 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 		}
 		console = nil
 	}
+	pidfile := &PidFile{}
 	if common.PidFile != "" {
-		pidfile, err := WritePidFile(common.PidFile)
+		pidfile, err = WritePidFile(common.PidFile)
 		var errno syscall.Errno
 		if errors.As(err, &errno) { // the path is wrong
 			return common.within(err)
@@ -183,7 +185,19 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 			return err
 		}
 	}
+	over := make(chan struct{})
+	var guard sync.WaitGroup
+	guard.Go(func() {
+		signals.enforce(over, func() {
+			job.Log.Error("the work under way does not end, the process ends without it")
+			if common.PidFile != "" {
+				pidfile.Remove()
+			}
+		})
+	})
 	err = run(ctx, job)
+	close(over)
+	guard.Wait()
 	if err != nil && daemon != nil {
 		job.Log.WithError(err).Error("job ended")
 	}

@@ -3,8 +3,11 @@ package batch
 // The pid file and the signals.
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"goworkers/internal/pgtest"
 )
 
 // deadPid is the pid of a process that has ended.
@@ -239,6 +244,86 @@ func takePidFile(path string) {
 			p.Remove()
 			return
 		}
+	}
+}
+
+const (
+	deafEnv  = "BATCH_TEST_DEAF"
+	graceEnv = "BATCH_TEST_GRACE"
+)
+
+// ignoreAll is what TestKillEndsADeafHandler starts: a job whose work ignores its
+// context.
+func ignoreAll(ini string) {
+	if grace, err := time.ParseDuration(os.Getenv(graceEnv)); err == nil {
+		killGrace = grace
+	}
+	os.Args = []string{"deaf", ini}
+	Main("deaf", &JobConfig{}, func(*Job) (Worker, error) {
+		return WorkerFunc(func(context.Context) (bool, error) {
+			fmt.Println("working")
+			select {}
+		}), nil
+	})
+}
+
+// A process that shall end at once ends, also when its work does not: some time after
+// the first SIGTERM, at once after a second.
+func TestKillEndsADeafHandler(t *testing.T) {
+	for _, tc := range []struct {
+		name, grace string
+		signals     int // at most
+	}{
+		{"one signal", "50ms", 1},
+		{"more of them", "1h", 1000},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			ini, pidfile := filepath.Join(dir, "deaf.ini"), filepath.Join(dir, "deaf.pid")
+			if err := os.WriteFile(ini, []byte("[deaf]\npidfile = "+pidfile+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			cmd := exec.Command(self)
+			cmd.Env = append(os.Environ(), deafEnv+"="+ini, graceEnv+"="+tc.grace)
+			cmd.Stderr = &log
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() { defer close(ended); _, _ = io.Copy(io.Discard, out) }()
+			sent := 0
+			pgtest.Eventually(t, 20*time.Second, "the process ends", func() bool {
+				if sent < tc.signals {
+					sent++
+					_ = cmd.Process.Signal(syscall.SIGTERM)
+				}
+				return isClosed(ended)
+			})
+			err = cmd.Wait()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+				t.Errorf("ended with %v, want exit code 1; log:\n%s", err, &log)
+			}
+			if !strings.Contains(log.String(), "the work under way does not end") {
+				t.Errorf("log:\n%s", &log)
+			}
+			if _, err := os.Stat(pidfile); err == nil {
+				t.Error("the pid file is left")
+			}
+		})
 	}
 }
 
