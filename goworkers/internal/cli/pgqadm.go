@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,18 +26,19 @@ const pgqadmSection = "pgqadm"
 
 // admin is one admin command under way.
 type admin struct {
-	ini     string
-	dsn     batch.ConnString
-	job     string // its name, which the server is told
-	db      *pgx.Conn
-	name    string // of the database
-	version string // of pgq in it, once it is known
-	args    []string
-	json    bool
-	set     map[string]bool   // switches given
-	values  map[string]string // switches given that have a value
-	out     io.Writer
-	err     io.Writer
+	ini      string
+	dsn      batch.ConnString
+	job      string // its name, which the server is told
+	db       *pgx.Conn
+	name     string // of the database
+	version  string // of pgq in it, once it is known
+	args     []string
+	json     bool
+	checkLag time.Duration
+	set      map[string]bool   // switches given
+	values   map[string]string // switches given that have a value
+	out      io.Writer
+	err      io.Writer
 }
 
 // adminCommand is what stands behind the ini file.
@@ -60,8 +62,8 @@ var adminCommands = []adminCommand{
 	{name: "ticker", usage: "run the ticker; -d -s -k -r are for it"},
 	{name: "status", args: "[--json]", usage: "show queues and consumers",
 		switches: []string{"json"}, lists: true, run: adminStatus},
-	{name: "check", args: "[--json]", usage: "name what wants a person; exit code 1 if anything does",
-		switches: []string{"json"}, lists: true, run: adminCheck},
+	{name: "check", args: "[--lag SECONDS] [--json]", usage: "name what wants a person; exit code 1 if anything does",
+		switches: []string{"json"}, values: []string{"lag"}, lists: true, run: adminCheck},
 	{name: "blockers", args: "[--json]", usage: "show what keeps queues from rotating their tables",
 		switches: []string{"json"}, lists: true, run: adminBlockers},
 	{name: "create", args: "QUEUE", usage: "create a queue", min: 1, max: 1, run: adminCreate},
@@ -170,7 +172,7 @@ func runAdmin(ctx context.Context, opt batch.Options, args []string) error {
 		}
 		defer pidfile.Remove()
 	}
-	a.dsn, a.job, a.json = cfg.DB, cfg.JobName, a.set["json"]
+	a.dsn, a.job, a.json, a.checkLag = cfg.DB, cfg.JobName, a.set["json"], cfg.CheckLag
 	if command.connects {
 		return command.run(ctx, a)
 	}
@@ -193,6 +195,10 @@ func (a *admin) parse(command adminCommand, args []string) error {
 	a.set, a.values = map[string]bool{}, map[string]string{}
 	usage := strings.TrimSpace("pgqadm [options] CONFIG.ini " + command.name + " " + command.args)
 	for i := 0; i < len(args); i++ {
+		if args[i] == "--" { // what follows are names, whatever they begin with
+			a.args = append(a.args, args[i+1:]...)
+			break
+		}
 		if !strings.HasPrefix(args[i], "-") {
 			a.args = append(a.args, args[i])
 			continue

@@ -27,10 +27,17 @@ const (
 	rotationGrace = 10 * time.Minute
 )
 
+// lagLimit is how far a consumer may be behind: --lag, else the key check_lag.
+func (a *admin) lagLimit() (time.Duration, error) {
+	limit, err := a.number("lag", int64(a.checkLag.Seconds()), 1)
+	return time.Duration(limit) * time.Second, err
+}
+
 // problems names what wants a person in a status: queues that get no ticks or take no
-// events, consumers that stand still, and those so far behind that they hold up the
-// rotation of their queue's tables, which grow without limit then.
-func (s *status) problems(ini string) []problem {
+// events, consumers that stand still, and those that lag: by more than the limit, or so
+// far that they hold up the rotation of their queue's tables, which grow without limit
+// then. What a missing tick explains is not the consumer's.
+func (s *status) problems(ini string, lagLimit time.Duration) []problem {
 	found := []problem{}
 	for _, q := range s.Queues {
 		add := func(kind, consumer, what, advice string) {
@@ -57,9 +64,15 @@ func (s *status) problems(ini string) []problem {
 			if c.Paused {
 				add("consumer_paused", c.Name, "is paused", fmt.Sprintf("resume with: pgqadm %s resume %s %s", ini, q.Name, c.Name))
 			}
-			if c.Lag != nil && *c.Lag > q.RotationPeriod {
+			switch {
+			case c.Lag == nil:
+			case *c.Lag > q.RotationPeriod:
 				add("consumer_lag", c.Name, fmt.Sprintf("lags by %s and holds up the rotation (every %s)", whole(c.Lag), whole(&q.RotationPeriod)),
 					fmt.Sprintf("start it, or remove it with: pgqadm %s unregister %s %s", ini, q.Name, c.Name))
+			case c.Paused || c.LastTick == nil || q.LastTick == nil || *c.LastTick == *q.LastTick:
+			case *c.Lag > lagLimit.Seconds():
+				add("consumer_lag", c.Name, fmt.Sprintf("lags by %s, of which %s are allowed (check_lag)", whole(c.Lag), lagLimit),
+					"is it running, and is it fast enough? read its log")
 			}
 		}
 	}
@@ -111,11 +124,15 @@ func blocked(found []problem, blockers []pgq.Blocker, now time.Time, ini string)
 }
 
 func (a *admin) problems(ctx context.Context) (found []problem, queues int, err error) {
+	limit, err := a.lagLimit()
+	if err != nil {
+		return nil, 0, err
+	}
 	s, err := a.status(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	found = s.problems(a.ini)
+	found = s.problems(a.ini, limit)
 	var now time.Time
 	if err := a.db.QueryRow(ctx, nowSQL).Scan(&now); err != nil {
 		return nil, 0, fmt.Errorf("ask for the server's time: %w", err)

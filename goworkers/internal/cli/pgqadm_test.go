@@ -282,3 +282,35 @@ func TestCheckNamesTroubles(t *testing.T) {
 		"queue q, consumer c: lags by 10800s and holds up the rotation (every 7200s); start it, or remove it with: pgqadm INI unregister q c\n",
 		"pgqadm: 3 problem(s) found\n")
 }
+
+// A consumer that lags is told long before it holds up a rotation, unless it is paused
+// or has done all there is.
+func TestCheckNamesConsumersThatLag(t *testing.T) {
+	t.Parallel()
+	d, pgqadm := setupPgqadm(t, "pgq")
+	d.Exec(t, `select pgq.create_queue('q'); select pgq.register_consumer('q', 'c');
+		update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0'`)
+	d.Exec(t, `update pgq.tick set tick_time = now() - interval '1200 seconds'`)
+	steady := func(args ...string) (int, string, string) {
+		code, stdout, stderr := pgqadm(args...)
+		return code, regexp.MustCompile(`12\d\ds`).ReplaceAllString(stdout, "1200s"), stderr
+	}
+	expect(t, steady, "check", 1, "queue q: the last tick is 1200s old; is the ticker running? start it with: pgqadm -d INI ticker, or read its log\n",
+		"pgqadm: 1 problem(s) found\n")
+	d.Exec(t, `select pgq.ticker('q')`)
+	told := "queue q, consumer c: lags by 1200s, of which %s are allowed (check_lag); is it running, and is it fast enough? read its log\n"
+	expect(t, steady, "check", 1, fmt.Sprintf(told, "15m0s"), "pgqadm: 1 problem(s) found\n")
+	expect(t, steady, "check --lag 60", 1, fmt.Sprintf(told, "1m0s"), "pgqadm: 1 problem(s) found\n")
+	expect(t, steady, "check --lag 3600", 0, "no problem found, 1 queue(s) looked at\n", "")
+	expect(t, steady, "check --lag soon", 2, "", "pgqadm: --lag \"soon\": give a whole number, 1 or more\n")
+	d.Exec(t, `select pgq.pause_consumer('q', 'c')`)
+	expect(t, steady, "check", 1, "queue q, consumer c: is paused; resume with: pgqadm INI resume q c\n", "pgqadm: 1 problem(s) found\n")
+}
+
+// Behind -- stand names, also those that begin with a dash.
+func TestPgqadmTakesNamesWithADash(t *testing.T) {
+	t.Parallel()
+	d, pgqadm := setupPgqadm(t, "pgq")
+	expect(t, pgqadm, "create -- -dash", 0, "queue -dash created\n", "")
+	d.WaitFor(t, `select count(*) = 1 from pgq.queue where queue_name = '-dash'`)
+}
