@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -72,6 +73,9 @@ func watchClient(ctx context.Context, c *pgx.Conn, limit time.Duration) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && !c.IsClosed() {
 		return nil // it is a server that does without
+	}
+	if err != nil && c.IsClosed() && !IsConnectionLost(err) {
+		return fmt.Errorf("%w (%w)", err, io.ErrUnexpectedEOF) // it broke before we asked
 	}
 	return err
 }
