@@ -67,8 +67,8 @@ func watchClient(ctx context.Context, c *pgx.Conn, limit time.Duration) error {
 	sql := fmt.Sprintf(`
 		select pg_catalog.set_config(s.name, w.value, false)
 		  from (values %s) w(name, value)
-		  join pg_catalog.pg_settings s on s.name = w.name and s.source = 'default'
-		 where pg_catalog.pg_backend_pid() = %d`, strings.Join(rows, ", "), c.PgConn().PID())
+		  join pg_catalog.pg_settings s on s.name operator(pg_catalog.=) w.name and s.source operator(pg_catalog.=) 'default'
+		 where pg_catalog.pg_backend_pid() operator(pg_catalog.=) %d`, strings.Join(rows, ", "), c.PgConn().PID())
 	_, err := c.PgConn().Exec(ctx, sql).ReadAll()
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && !c.IsClosed() {
