@@ -97,23 +97,30 @@ create or replace function pgq._triga_evaluate(
     in i_expression text,
     in i_columns text[],
     in i_row anyelement,
+    in i_path text,
     out value text,
     out type oid)
 returns record
 language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Evaluates an option that is SQL over the row. Being stable, it may not write, and
 -- sees what the changing statement saw when it began.
 --
+-- Parameters: i_option, i_expression, i_columns, i_row; i_path - the search_path that
+--     the expression is meant for.
 -- Returns: the text of the value; its type if it is no text and no null, 0 of nothing.
 -- Raises: 21000 not one value.
 declare
-    v_sql   text := pgq._triga_expression(i_expression, i_columns);
+    v_path  constant text := pg_catalog.current_setting('search_path');
+    v_sql   text := 'select ' || pgq._triga_expression(i_expression, i_columns);
     v_row   record;
     v_count bigint;
 begin
-    execute 'select ' || v_sql into v_row using i_row;
+    perform pg_catalog.set_config('search_path', i_path, true);
+    execute v_sql into v_row using i_row;
     get diagnostics v_count = row_count;
+    perform pg_catalog.set_config('search_path', v_path, true);
     if v_count <> 1 then
         raise exception 'Expect 1 row from override query, got %', v_count
             using errcode = '21000',
@@ -137,7 +144,9 @@ begin
                                            '(["\\])\1', '\1', 'g');
     end if;
     if i_option = 'when' then
-        execute 'select pg_catalog.pg_typeof(x) from (select ' || v_sql || E'\n) t (x)' into type using i_row;
+        v_sql := 'select pg_catalog.pg_typeof(x) from (' || v_sql || E'\n) t (x)';
+        perform pg_catalog.set_config('search_path', i_path, true);
+        execute v_sql into type using i_row;
     end if;
 end;
 $$;
@@ -151,9 +160,11 @@ create or replace function pgq._triga_fire(
     i_relid oid,
     i_args text[],
     i_new anyelement,
-    i_old anyelement)
+    i_old anyelement,
+    i_path text)
 returns boolean
 language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- What a queue trigger does when it fires; the arguments and formats are in
 -- pgq_sql/pgq/triggers/README.md.
@@ -162,7 +173,8 @@ as $$
 -- trigger functions so that expressions see what the changing statement saw.
 --
 -- Parameters: i_format - json, url or sql; i_op .. i_args - the trigger's TG_ values;
---     i_new, i_old - the rows, anything where the operation has none.
+--     i_new, i_old - the rows, anything where the operation has none;
+--     i_path - the search_path for the trigger's expressions and the event table's triggers.
 -- Returns: whether the row's operation is to be skipped.
 -- Calls: insert_event
 declare
@@ -356,7 +368,7 @@ begin
     end if;
 
     if v_source[7] is not null then
-        v_value := pgq._triga_evaluate('when', v_source[7], v_names, i_new);
+        v_value := pgq._triga_evaluate('when', v_source[7], v_names, i_new, i_path);
         if v_value.type <> 'boolean'::regtype then
             raise exception 'when= query result must be boolean, got=%', v_value.type
                 using errcode = '42804',
@@ -403,7 +415,7 @@ begin
         end loop;
         for i in 1 .. 6 loop
             if v_source[i] is not null then
-                v_value := pgq._triga_evaluate(c_names[i], v_source[i], v_names, i_new);
+                v_value := pgq._triga_evaluate(c_names[i], v_source[i], v_names, i_new, i_path);
                 v_fields[i] := v_value.value;
                 v_isset[i] := true;
             end if;
@@ -427,6 +439,7 @@ begin
         raise exception 'function pgq.insert_event(text, text, text, text, text, text, text) does not exist'
             using errcode = '42883';
     end if;
+    perform pg_catalog.set_config('search_path', i_path, true);
     perform pgq.insert_event(v_queue, v_fields[1], v_fields[2], v_fields[3], v_fields[4], v_fields[5], v_fields[6]);
     return v_skip;
 end;
@@ -564,23 +577,25 @@ as $$
 -- Makes an event of the change; see _triga_fire.
 declare
     v_skip boolean := false;
+    v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
 begin
     -- "local" is how an operator changes data behind the queues' back.
-    if pg_catalog.current_setting('session_replication_role') <> 'local' then
-        if tg_level <> 'ROW' then
-            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::text, null::text);
-        elsif tg_op = 'INSERT' then
-            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new);
-        elsif tg_op = 'UPDATE' then
-            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old);
+    if pg_catalog.current_setting('session_replication_role') operator(pg_catalog.<>) 'local' then
+        if tg_level operator(pg_catalog.<>) 'ROW' then
+            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::pg_catalog.text,
+                                       null::pg_catalog.text, v_path);
+        elsif tg_op operator(pg_catalog.=) 'INSERT' then
+            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new, v_path);
+        elsif tg_op operator(pg_catalog.=) 'UPDATE' then
+            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old, v_path);
         else
-            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old);
+            v_skip := pgq._triga_fire('json', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old, v_path);
         end if;
     end if;
-    if v_skip or tg_level <> 'ROW' or tg_when = 'AFTER' then
+    if v_skip or tg_level operator(pg_catalog.<>) 'ROW' or tg_when operator(pg_catalog.=) 'AFTER' then
         return null;
     end if;
-    if tg_op = 'DELETE' then
+    if tg_op operator(pg_catalog.=) 'DELETE' then
         return old;
     end if;
     return new;
@@ -593,23 +608,25 @@ as $$
 -- Makes an event of the change; see _triga_fire.
 declare
     v_skip boolean := false;
+    v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
 begin
     -- "local" is how an operator changes data behind the queues' back.
-    if pg_catalog.current_setting('session_replication_role') <> 'local' then
-        if tg_level <> 'ROW' then
-            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::text, null::text);
-        elsif tg_op = 'INSERT' then
-            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new);
-        elsif tg_op = 'UPDATE' then
-            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old);
+    if pg_catalog.current_setting('session_replication_role') operator(pg_catalog.<>) 'local' then
+        if tg_level operator(pg_catalog.<>) 'ROW' then
+            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::pg_catalog.text,
+                                       null::pg_catalog.text, v_path);
+        elsif tg_op operator(pg_catalog.=) 'INSERT' then
+            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new, v_path);
+        elsif tg_op operator(pg_catalog.=) 'UPDATE' then
+            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old, v_path);
         else
-            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old);
+            v_skip := pgq._triga_fire('url', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old, v_path);
         end if;
     end if;
-    if v_skip or tg_level <> 'ROW' or tg_when = 'AFTER' then
+    if v_skip or tg_level operator(pg_catalog.<>) 'ROW' or tg_when operator(pg_catalog.=) 'AFTER' then
         return null;
     end if;
-    if tg_op = 'DELETE' then
+    if tg_op operator(pg_catalog.=) 'DELETE' then
         return old;
     end if;
     return new;
@@ -622,23 +639,25 @@ as $$
 -- Makes an event of the change; see _triga_fire.
 declare
     v_skip boolean := false;
+    v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
 begin
     -- "local" is how an operator changes data behind the queues' back.
-    if pg_catalog.current_setting('session_replication_role') <> 'local' then
-        if tg_level <> 'ROW' then
-            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::text, null::text);
-        elsif tg_op = 'INSERT' then
-            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new);
-        elsif tg_op = 'UPDATE' then
-            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old);
+    if pg_catalog.current_setting('session_replication_role') operator(pg_catalog.<>) 'local' then
+        if tg_level operator(pg_catalog.<>) 'ROW' then
+            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, null::pg_catalog.text,
+                                       null::pg_catalog.text, v_path);
+        elsif tg_op operator(pg_catalog.=) 'INSERT' then
+            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, new, v_path);
+        elsif tg_op operator(pg_catalog.=) 'UPDATE' then
+            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, new, old, v_path);
         else
-            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old);
+            v_skip := pgq._triga_fire('sql', tg_op, tg_when, tg_level, tg_name, tg_relid, tg_argv, old, old, v_path);
         end if;
     end if;
-    if v_skip or tg_level <> 'ROW' or tg_when = 'AFTER' then
+    if v_skip or tg_level operator(pg_catalog.<>) 'ROW' or tg_when operator(pg_catalog.=) 'AFTER' then
         return null;
     end if;
-    if tg_op = 'DELETE' then
+    if tg_op operator(pg_catalog.=) 'DELETE' then
         return old;
     end if;
     return new;

@@ -91,6 +91,20 @@ select pgq.insert_events('hijack', array['t'::pg_catalog.text], array['d1'::pg_c
 select pgq.insert_events('hijack', array['t'::pg_catalog.text], array['1'::pg_catalog.jsonb, '2']);
 select pgq.insert_event_at('hijack', pg_catalog.now(), 't', 'at');
 select pgq.current_event_table('hijack') is not null;
+-- triggers; their expressions are the owner's SQL
+create table public.hijack (id integer primary key, data pg_catalog.text, at pg_catalog.timestamptz);
+create trigger json after insert or update or delete on public.hijack
+    for each row execute function pgq.jsontriga('hijack', 'ignore=at', 'ev_extra4=pg_catalog.upper(data)');
+create trigger url after insert or update or delete on public.hijack
+    for each row execute function pgq.logutriga('hijack', 'backup', 'when=id operator(pg_catalog.>) 0');
+create trigger sql after insert or update or delete on public.hijack
+    for each row execute function pgq.sqltriga('hijack', 'pkey=id');
+create trigger gone after truncate on public.hijack execute function pgq.jsontriga('hijack');
+insert into public.hijack values (1, 'a b', null);
+update public.hijack set data = 'c&d';
+update public.hijack set at = '2000-01-01';
+delete from public.hijack;
+truncate public.hijack;
 select pgq.force_tick('hijack');
 select pgq.ticker('hijack');
 select pgq.ticker();
@@ -182,5 +196,6 @@ select pgq.unregister_consumer('hijack', 'last');
 select pgq.drop_queue('hijack', true);
 select pgq.create_queue('hijack');
 select pgq.drop_queue('hijack');
+drop table public.hijack;
 reset search_path;
 drop schema evil cascade;
