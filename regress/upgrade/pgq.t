@@ -59,7 +59,7 @@ install_ours
 to=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$dir/tree$share/pgq.control")
 sql -d postgres -c 'create database fresh'
 is "a fresh installation" sql -d fresh -c 'create extension pgq' -f pgq_user.sql
-sql -d fresh -f pgq_catalog.sql >"$dir/fresh.catalog"
+sql -d fresh -v ext=pgq -f pgq_catalog.sql >"$dir/fresh.catalog"
 is "its catalogs are read" grep -q 'CREATE OR REPLACE FUNCTION pgq.ticker()' "$dir/fresh.catalog"
 dump fresh >"$dir/fresh.dump"
 is "its dump has the user's grants" grep -q 'GRANT .* ON FUNCTION pgq.insert_event(.* TO pgq_upgrade_app' "$dir/fresh.dump"
@@ -80,7 +80,7 @@ for version in 3.5.1 3.5.2 3.5; do
     db=old_$version
     is "$version: it is updated" sql -d "$db" -c 'alter extension pgq update'
     is "$version: it is $to now" test "$(sql -d "$db" -c 'select pgq.version()')" = "$to"
-    sql -d "$db" -f pgq_catalog.sql >"$dir/updated.catalog"
+    sql -d "$db" -v ext=pgq -f pgq_catalog.sql >"$dir/updated.catalog"
     is "$version: the catalogs are those of a fresh installation" same "$dir/fresh.catalog" "$dir/updated.catalog"
     dump "$db" >"$dir/updated.dump"
     is "$version: so is the dump, grants of users included" same "$dir/fresh.dump" "$dir/updated.dump"

@@ -1,4 +1,4 @@
--- Everything that the catalogs say of the extension's members; grants spelt out and in order.
+-- Everything that the catalogs say of the members of extension :ext; grants spelt out and in order.
 create temp view grants as
 select a.oid, string_agg(x.grantee::regrole || '=' || x.privilege_type || case when x.is_grantable then '*' else '' end, ','
                          order by x.grantee::regrole::text, x.privilege_type) as acl
@@ -10,11 +10,11 @@ cross join aclexplode(a.acl) x
 group by a.class, a.oid;
 create temp view members as
 select d.classid, d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
-where e.extname = 'pgq' and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e';
+where e.extname = :'ext' and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e';
 
 select extname, extversion, extrelocatable, extnamespace::regnamespace,
        (select array_agg(c::regclass::text order by 1) from unnest(extconfig) c), extcondition
-from pg_extension where extname = 'pgq';
+from pg_extension where extname = :'ext';
 select pg_describe_object(m.classid, m.objid, 0) from members m order by 1;
 select pg_get_functiondef(m.objid), g.acl
 from members m left join grants g on g.oid = m.objid
