@@ -40,6 +40,7 @@ create or replace function pgq._put_aside(
 returns record
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pgq, pg_temp
+set jit = off
 as $$
 -- Copies events of an open batch to the retry queue, in one pass over the batch.
 -- Those that were retried as often as the consumer allows are dead.

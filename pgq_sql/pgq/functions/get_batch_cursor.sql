@@ -15,6 +15,7 @@ create or replace function pgq.get_batch_cursor(
     out ev_extra4 text)
 returns setof record
 language plpgsql volatile parallel unsafe
+set jit = off
 as $$
 -- Opens a cursor over the events of a batch, ordered by ev_id, and returns the
 -- first of them. The caller fetches on, and closes it.

@@ -360,6 +360,7 @@ create or replace function pgq.ticker_wake(
     out again interval)
 returns record
 language plpgsql volatile parallel unsafe security definer
+set jit = off
 set search_path = pg_catalog, pgq, pg_temp
 as $$
 -- Ticks a queue after its writers have sent word on channel pgq_insert: at once

@@ -21,6 +21,7 @@
 #include "nodes/params.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -299,6 +300,7 @@ events_read(Batch *batch, const char *table, bool late, DestReceiver *dest)
 	Oid			types[N_PARAMS] = {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID};
 	char	   *slot_condition = "";
 	char	   *text;
+	int			guc_level;
 	int			rc;
 
 	if (late)
@@ -326,10 +328,19 @@ events_read(Batch *batch, const char *table, bool late, DestReceiver *dest)
 					: "ev_txid operator(pg_catalog.>=) $1 and ev_txid operator(pg_catalog.<) $2",
 					slot_condition);
 
+	/*
+	 * Behind a large backlog the planner, which has no statistics, takes a
+	 * batch of few events for one of many: compiling the query would then
+	 * take a hundred times as long as running it.
+	 */
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	rc = SPI_execute_plan_extended(event_query_get(text, types), &options);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result of event query: %s",
 			 SPI_result_code_string(rc));
+	AtEOXact_GUC(true, guc_level);
 }
 
 /*

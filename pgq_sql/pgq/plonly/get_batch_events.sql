@@ -12,6 +12,7 @@ create or replace function pgq.get_batch_events(
     out ev_extra4 text)
 returns setof record
 language plpgsql volatile parallel unsafe
+set jit = off
 as $$
 -- Reads all events of a batch, ordered by ev_id.
 --
