@@ -103,14 +103,14 @@ const (
 		       (q.queue_external_ticker or q.queue_ticker_paused)::int::float8,
 		       top.tick_id::float8,
 		       coalesce(seq.value, top.tick_event_seq)::float8,
-		       (top.tick_event_seq - first.tick_event_seq)
+		       (top.tick_event_seq - first.tick_event_seq)::float8
 		           / nullif(extract(epoch from top.tick_time)::float8 - extract(epoch from first.tick_time)::float8, 0),
 		       coalesce(seq.value - top.tick_event_seq, 0)::float8,
 		       extract(epoch from pg_catalog.clock_timestamp())::float8 - extract(epoch from q.queue_switch_time)::float8,
 		       extract(epoch from q.queue_rotation_period)::float8,
 		       (select sum(pg_catalog.pg_total_relation_size(t.inhrelid))
 		          from pg_catalog.pg_inherits t
-		         where t.inhparent = pg_catalog.to_regclass(q.queue_data_pfx))::float8,
+		         where t.inhparent = pg_catalog.to_regclass(q.queue_data_pfx)::oid)::float8,
 		       coalesce(d.n, 0)::float8
 		  from pgq.queue q
 		  left join lateral (
@@ -139,7 +139,7 @@ const (
 		       (top.tick_event_seq - done.tick_event_seq)::float8,
 		       s.sub_last_tick::float8,
 		       (s.sub_batch is not null)::int::float8,
-		       coalesce((pg_catalog.to_jsonb(s)->>'sub_paused')::boolean, false)::int::float8,
+		       coalesce((pg_catalog.to_jsonb(s)->>'sub_paused'::text)::boolean, false)::int::float8,
 		       case when s.first then coalesce(r.waiting, 0) end::float8,
 		       case when s.first then coalesce(r.dead, 0) end::float8
 		  from (select s.*, s.sub_consumer = min(s.sub_consumer) over (partition by s.sub_id) as first
