@@ -3,6 +3,8 @@ package ticker
 // What the server complains of: queues that cannot be ticked, and other warnings.
 
 import (
+	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -22,9 +24,6 @@ type faults struct {
 	now    map[string]bool   // queues with a fault in this round
 	others map[string]bool   // kinds of warnings that are no queue's
 }
-
-// faulty is the form of the warning that pgq.ticker() gives for a queue.
-var faulty = regexp.MustCompile(`(?s)^ticker: queue (.*?): (.*)$`)
 
 // operatorClass of SQLSTATEs is the server's last words when it shuts down;
 // the lost connection is told anyway.
@@ -47,8 +46,8 @@ func (f *faults) hear(cfg *pgx.ConnConfig) {
 
 // warning takes one that came while the queues were ticked or maintained.
 func (f *faults) warning(n *pgconn.Notice) {
-	if m := faulty.FindStringSubmatch(n.Message); m != nil {
-		f.note(m[1], m[2], n.Code, n.Message)
+	if prefix := "ticker: queue " + n.TableName + ": "; n.TableName != "" && strings.HasPrefix(n.Message, prefix) {
+		f.note(n.TableName, strings.TrimPrefix(n.Message, prefix), n.Code, n.Message)
 		return
 	}
 	f.mu.Lock()
@@ -87,17 +86,38 @@ func (f *faults) note(queue, what, code, message string) {
 	}
 }
 
-// endRound is called when all queues were looked at: who had no fault has none.
-func (f *faults) endRound() {
+// endRound is called when all queues were looked at: who had no fault has none. It
+// returns those that had one before, for recovered to tell.
+func (f *faults) endRound() (over []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for queue := range f.told {
 		if !f.now[queue] {
 			delete(f.told, queue)
-			f.log.WithField("queue", queue).Info("queue has recovered")
+			over = append(over, queue)
 		}
 	}
 	f.now = nil
+	return over
+}
+
+const hasQueueSQL = `select exists (select from pgq.queue where queue_name operator(pg_catalog.=) $1)`
+
+// recovered tells that queues have no fault any more, and why.
+func (f *faults) recovered(ctx context.Context, conn *pgx.Conn, queues []string) error {
+	for _, queue := range queues {
+		var there bool
+		if err := conn.QueryRow(ctx, hasQueueSQL, queue).Scan(&there); err != nil {
+			return fmt.Errorf("look for queue %q: %w", queue, err)
+		}
+		log := f.log.WithField("queue", queue)
+		if there {
+			log.Info("queue has recovered")
+		} else {
+			log.Info("failing queue is gone")
+		}
+	}
+	return nil
 }
 
 // queues lists those that have a fault.

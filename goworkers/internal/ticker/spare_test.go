@@ -184,7 +184,7 @@ func TestFaultsOfAQueueAreToldWhenTheyChange(t *testing.T) {
 		update pgq.queue set queue_event_seq = 'pgq.nowhere' where queue_id = 1`)
 	r.waitLog(t, "pgq.nowhere")
 	pgtest.Eventually(t, soon, "the queue is shown as failing", func() bool {
-		_, found := r.gauge(t, "skytools_queue_failing", d.Name)
+		_, found := r.gauge(t, "skytools_queue_failing", d.Name, "bad: one")
 		return found
 	})
 	ticks := pgtest.Value[int64](t, d, `select max(tick_id) from pgq.tick where tick_queue = 2`)
@@ -200,6 +200,15 @@ func TestFaultsOfAQueueAreToldWhenTheyChange(t *testing.T) {
 	if n := strings.Count(r.log.String(), " WARNING "); n != 2 {
 		t.Errorf("%d warnings for two faults, want 2", n)
 	}
+	d.Exec(t, `update pgq.queue set queue_event_seq = 'pgq.nowhere' where queue_id = 1`)
+	pgtest.Eventually(t, soon, "the queue is shown as failing again", func() bool {
+		_, found := r.gauge(t, "skytools_queue_failing", d.Name, "bad: one")
+		return found
+	})
+	d.Exec(t, `lock table pgq.queue;
+		update pgq.queue q set queue_event_seq = k.queue_event_seq from public.kept k where q.queue_id = k.queue_id;
+		select pgq.drop_queue('bad: one')`)
+	r.waitLog(t, "INFO failing queue is gone database="+d.Name)
 }
 
 // In the schemas before 4.0 a bad queue makes pgq.ticker() fail: the others are

@@ -193,7 +193,9 @@ func (d *database) tick(ctx context.Context, conn *pgx.Conn, _ <-chan struct{}) 
 	if err != nil {
 		return err
 	}
-	d.faults.endRound()
+	if err := d.faults.recovered(ctx, conn, d.faults.endRound()); err != nil {
+		return err
+	}
 	d.count(ticked)
 	d.metrics.lastRun.WithLabelValues(d.target.name).SetToCurrentTime()
 	now := time.Now()

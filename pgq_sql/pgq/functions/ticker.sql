@@ -347,7 +347,8 @@ begin
             end if;
         exception
             when others then
-                raise warning 'ticker: queue %: %', v_queue.queue_name, sqlerrm using errcode = sqlstate;
+                raise warning 'ticker: queue %: %', v_queue.queue_name, sqlerrm
+                    using errcode = sqlstate, table = v_queue.queue_name; -- whole, for programs
         end;
     end loop;
     return v_count;
