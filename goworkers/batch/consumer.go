@@ -58,7 +58,8 @@ type ConsumerConfig struct {
 	// host:pid.
 	WorkerName string `ini:"worker_name" help:"name of this process among those that share the consumer; default: host:pid"`
 	// WorkerTimeout is when a worker that is not heard of loses its batch to another.
-	// Default: 60 s.
+	// It is heard of as long as its process lives, so a handler that hangs keeps its
+	// slot: give what it waits for a deadline. Default: 60 s.
 	WorkerTimeout time.Duration `ini:"worker_timeout" default:"60" min:"0" help:"seconds after which a worker that is not heard of loses its batch to another; 0: never"`
 
 	Autocommit     string `ini:"pgq_autocommit" unused:"each batch is one transaction"`
