@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"goworkers/batch"
+	"goworkers/internal/shell"
 	"goworkers/internal/ticker"
 	"goworkers/pgq"
 )
@@ -319,7 +320,13 @@ func (a *admin) noConsumer(queue, consumer string) error {
 	return fmt.Errorf("consumer %q is not registered on queue %q; list them with: pgqadm %s status", consumer, queue, a.ini)
 }
 
+// say prints a line; what names hold must not steer the terminal.
 func (a *admin) say(format string, args ...any) error {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = shell.Printable(text)
+		}
+	}
 	_, err := fmt.Fprintf(a.out, format+"\n", args...)
 	return err
 }

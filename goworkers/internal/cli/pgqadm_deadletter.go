@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -102,8 +101,13 @@ func (a *admin) listDead(ctx context.Context) error {
 				fields = append(fields, f.name+" = "+f.value.String)
 			}
 		}
-		if err := a.say("%s", strings.Join(fields, "\n    ")); err != nil {
-			return err
+		for i, field := range fields {
+			if i > 0 {
+				field = "    " + field
+			}
+			if err := a.say("%s", field); err != nil {
+				return err
+			}
 		}
 	}
 	switch more := total - int64(len(list)); {

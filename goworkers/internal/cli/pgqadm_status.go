@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"goworkers/internal/shell"
 	"goworkers/pgq"
 )
 
@@ -140,6 +141,7 @@ func (s *status) print(out io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Postgres version: %s   PgQ version: %s\n\n", s.Postgres, s.PgQ)
 	row := func(name string, rest string) {
+		name = shell.Printable(name)
 		if width := statusWidth - utf8.RuneCountInString(rest) - 1; utf8.RuneCountInString(name) > width {
 			b.WriteString(name + "\n") // a long name has a line of its own
 			name = ""
@@ -167,7 +169,7 @@ func (s *status) print(out io.Writer) error {
 		if len(q.Consumers) == 0 {
 			continue
 		}
-		b.WriteString(q.Name + ":\n")
+		b.WriteString(shell.Printable(q.Name) + ":\n")
 		for _, c := range q.Consumers {
 			consumerRow("  "+c.Name, whole(c.Lag), whole(c.LastSeen), count(c.Pending))
 		}

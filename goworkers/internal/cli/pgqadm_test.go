@@ -307,6 +307,19 @@ func TestCheckNamesConsumersThatLag(t *testing.T) {
 	expect(t, steady, "check", 1, "queue q, consumer c: is paused; resume with: pgqadm INI resume q c\n", "pgqadm: 1 problem(s) found\n")
 }
 
+// What names hold does not steer the terminal.
+func TestPgqadmShowsControlCharacters(t *testing.T) {
+	t.Parallel()
+	d, pgqadm := setupPgqadm(t, "pgq")
+	d.Exec(t, `select pgq.create_queue(E'q\x1b[2J'); select pgq.register_consumer(E'q\x1b[2J', E'c\x07'); update pgq.queue set queue_disable_insert = true`)
+	for _, command := range []string{"status", "check", "config", "consumer-config"} {
+		_, stdout, _ := pgqadm(command)
+		if strings.ContainsAny(stdout, "\x1b\x07") || !strings.Contains(stdout, `q\x1B[2J`) {
+			t.Errorf("%s: %q", command, stdout)
+		}
+	}
+}
+
 // Behind -- stand names, also those that begin with a dash.
 func TestPgqadmTakesNamesWithADash(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,11 @@ type terminal struct {
 // startTerminal runs a program as a person would.
 func startTerminal(t *testing.T, home, program string, args ...string) *terminal {
 	t.Helper()
+	return startSizedTerminal(t, unix.Winsize{Row: 50, Col: 200}, home, program, args...)
+}
+
+func startSizedTerminal(t *testing.T, size unix.Winsize, home, program string, args ...string) *terminal {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +52,7 @@ func startTerminal(t *testing.T, home, program string, args ...string) *terminal
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 200}); err != nil {
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &size); err != nil {
 		t.Fatal(err)
 	}
 	x := &terminal{keys: master, cmd: exec.Command(program, args...), done: make(chan error, 1)}
@@ -161,6 +166,30 @@ func TestShellAtATerminal(t *testing.T) {
 	x.press(t, "exit\r", "\n")
 	if err := <-x.done; err != nil {
 		t.Errorf("the second shell ended with %v", err)
+	}
+}
+
+// A terminal that has no size, or is too narrow, serves as well; Ctrl-C at the prompt
+// does not end the shell there either.
+func TestShellAtANarrowTerminal(t *testing.T) {
+	t.Parallel()
+	d := pgtest.DB(t, "pgq")
+	pgqadm := link(t, "pgqadm")
+	ini := setupIni(t, "pgqadm", "db = "+d.DSN)
+	for _, size := range []unix.Winsize{{}, {Row: 5, Col: 12}} {
+		x := startSizedTerminal(t, size, t.TempDir(), pgqadm, ini, "shell")
+		prompt := "(noqueue)@" + d.Name + "> "
+		x.wait(t, 0, prompt)
+		x.press(t, "select 1 +\n", "- ")
+		x.press(t, "2 +"+ctrlC, prompt)
+		x.press(t, "select 'still ' || 'here' as here;\n", "still here")
+		x.press(t, ctrlC, prompt)
+		if _, err := x.keys.WriteString("exit\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-x.done; err != nil {
+			t.Errorf("the shell ended with %v", err)
+		}
 	}
 }
 

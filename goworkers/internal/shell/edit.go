@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/peterh/liner"
 	"golang.org/x/sys/unix"
@@ -44,10 +45,32 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
+// read reads a line. A terminal that is too narrow for editing, or has no size, sends
+// Ctrl-C as a signal and drops the line itself; the line that follows comes with
+// errInterrupted then.
 func (e *editor) read(prompt string) (string, error) {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	over, watched := make(chan struct{}), make(chan struct{})
+	interrupted := false
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-interrupts:
+				interrupted = true
+				fmt.Fprintf(e.session.cfg.Out, "\n%s", e.session.prompt(false))
+			case <-over:
+				return
+			}
+		}
+	}()
 	line, err := e.line.Prompt(prompt)
-	if errors.Is(err, liner.ErrPromptAborted) {
-		return "", errInterrupted
+	signal.Stop(interrupts)
+	close(over)
+	<-watched
+	if errors.Is(err, liner.ErrPromptAborted) || err == nil && interrupted {
+		err = errInterrupted
 	}
 	return line, err
 }

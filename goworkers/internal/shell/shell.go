@@ -109,6 +109,9 @@ func (s *Session) Run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errInterrupted):
 			g.pending = ""
+			if line != "" {
+				statements = g.add(line)
+			}
 		case errors.Is(err, io.EOF):
 			if interactive {
 				fmt.Fprintln(s.cfg.Out)
@@ -282,7 +285,7 @@ func (s *Session) prompt(goesOn bool) string {
 	if goesOn {
 		end = "- "
 	}
-	return printable(queue) + "@" + printable(s.database()) + end
+	return Printable(queue) + "@" + Printable(s.database()) + end
 }
 
 func (s *Session) database() string {

@@ -35,7 +35,7 @@ func (t *table) print(out io.Writer) error {
 	cells := make([][][]string, len(t.rows)) // row, column, line
 	header := make([]string, len(t.columns))
 	for c, name := range t.columns {
-		header[c] = printable(name)
+		header[c] = Printable(name)
 		widths[c] = utf8.RuneCountInString(header[c])
 	}
 	for r, row := range t.rows {
@@ -46,7 +46,7 @@ func (t *table) print(out io.Writer) error {
 				text = *cell
 			}
 			for _, line := range strings.Split(text, "\n") {
-				line = printable(line)
+				line = Printable(line)
 				cells[r][c] = append(cells[r][c], line)
 				widths[c] = max(widths[c], utf8.RuneCountInString(line))
 			}
@@ -115,9 +115,9 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// printable makes control characters visible: what a queue holds must not steer the
+// Printable makes control characters visible: what a queue holds must not steer the
 // terminal.
-func printable(text string) string {
+func Printable(text string) string {
 	if strings.IndexFunc(text, isControl) < 0 {
 		return text
 	}
