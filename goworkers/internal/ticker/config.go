@@ -96,47 +96,47 @@ type Settings struct {
 	hint     string                                 // what to do about a database without pgq
 
 	period, maintPeriod, retryPeriod, checkPeriod time.Duration
+	lifetime, longestPause, statsPeriod           time.Duration
+	pace
+	application string
+}
+
+// pace is what the operator does not set.
+type pace struct {
 	// Looks at a database whose queues all send word are so rare, unless period is
 	// longer; events to be retried are looked for each peekPeriod; a
 	// spare looks whether it is needed each sparePeriod, and a standby whether it has
 	// been promoted each standbyPeriod.
 	restPeriod, peekPeriod, sparePeriod, standbyPeriod time.Duration
-	lifetime, longestPause, statsPeriod                time.Duration
 	// A round of the tick loop that takes longer hangs; a connection that ticks and
 	// is silent for longer than deafPeriod beyond the longest pause is given up by
 	// the server, for a spare to take over.
 	roundLimit, deafPeriod time.Duration
-	application            string
 }
 
-const (
-	restPeriod    = 2 * time.Second
-	peekPeriod    = time.Second
-	sparePeriod   = time.Second
-	roundLimit    = time.Minute
-	standbyPeriod = 2 * time.Second
-	deafPeriod    = 30 * time.Second
-)
+var ownPace = pace{
+	restPeriod:    2 * time.Second,
+	peekPeriod:    time.Second,
+	sparePeriod:   time.Second,
+	standbyPeriod: 2 * time.Second,
+	roundLimit:    time.Minute,
+	deafPeriod:    30 * time.Second,
+}
 
 // Settings of [pgqadm].
 func (c *Config) Settings() Settings {
 	s := Settings{
-		targets:       []target{{name: databaseName(c.DB), dsn: c.DB, key: c.Key("db")}},
-		hint:          "pgqadm CONFIG.ini install",
-		period:        c.Period,
-		maintPeriod:   c.MaintPeriod,
-		retryPeriod:   c.RetryPeriod,
-		restPeriod:    restPeriod,
-		peekPeriod:    peekPeriod,
-		sparePeriod:   sparePeriod,
-		standbyPeriod: standbyPeriod,
-		roundLimit:    roundLimit,
-		deafPeriod:    deafPeriod,
-		checkPeriod:   c.CheckPeriod,
-		lifetime:      c.ConnectionLifetime,
-		longestPause:  c.ExceptionSleep,
-		statsPeriod:   c.StatsPeriod,
-		application:   c.JobName,
+		targets:      []target{{name: databaseName(c.DB), dsn: c.DB, key: c.Key("db")}},
+		hint:         "pgqadm CONFIG.ini install",
+		period:       c.Period,
+		maintPeriod:  c.MaintPeriod,
+		retryPeriod:  c.RetryPeriod,
+		pace:         ownPace,
+		checkPeriod:  c.CheckPeriod,
+		lifetime:     c.ConnectionLifetime,
+		longestPause: c.ExceptionSleep,
+		statsPeriod:  c.StatsPeriod,
+		application:  c.JobName,
 	}
 	if c.MaintMinutes > 0 {
 		s.maintPeriod = time.Duration(c.MaintMinutes * float64(time.Minute))
@@ -154,21 +154,16 @@ func (c *Config) Validate() []batch.Problem {
 // Settings of [pgqd].
 func (c *DaemonConfig) Settings() Settings {
 	s := Settings{
-		connect:       func(name string) batch.ConnString { return addDatabase(c.BaseConnstr, name) },
-		period:        c.Period,
-		maintPeriod:   c.MaintPeriod,
-		retryPeriod:   c.RetryPeriod,
-		restPeriod:    restPeriod,
-		peekPeriod:    peekPeriod,
-		sparePeriod:   sparePeriod,
-		standbyPeriod: standbyPeriod,
-		roundLimit:    roundLimit,
-		deafPeriod:    deafPeriod,
-		checkPeriod:   c.CheckPeriod,
-		lifetime:      c.ConnectionLifetime,
-		longestPause:  c.ExceptionSleep,
-		statsPeriod:   c.StatsPeriod,
-		application:   c.JobName,
+		connect:      func(name string) batch.ConnString { return addDatabase(c.BaseConnstr, name) },
+		period:       c.Period,
+		maintPeriod:  c.MaintPeriod,
+		retryPeriod:  c.RetryPeriod,
+		pace:         ownPace,
+		checkPeriod:  c.CheckPeriod,
+		lifetime:     c.ConnectionLifetime,
+		longestPause: c.ExceptionSleep,
+		statsPeriod:  c.StatsPeriod,
+		application:  c.JobName,
 	}
 	if len(c.DatabaseList) == 0 {
 		s.discover = target{name: c.InitialDatabase, dsn: s.connect(c.InitialDatabase), key: c.Key("base_connstr")}
