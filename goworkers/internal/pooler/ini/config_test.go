@@ -203,7 +203,8 @@ func TestWarnsOfWhatChangesNothing(t *testing.T) {
 		if s.Effective || s.Name == "client_tls_sslmode" || s.Name == "server_tls_key_file" || s.Name == "server_tls_cert_file" {
 			continue
 		}
-		value := map[string]string{"auth_type": "trust", "pool_mode": "statement", "server_tls_sslmode": "require", "unix_socket_mode": "0700"}[s.Name]
+		value := map[string]string{"auth_type": "trust", "pool_mode": "statement", "server_tls_sslmode": "require", "unix_socket_mode": "0700",
+			"log_format": "json", "session_state_guard": "close", "threads": "2"}[s.Name]
 		if value == "" {
 			value = "1"
 			if s.Default == "1" {

@@ -52,6 +52,7 @@ type Database struct {
 	ServerLifetime         Opt[time.Duration]
 	QueryWaitTimeout       Opt[time.Duration]
 	LoadBalanceHosts       Opt[Balance]
+	TargetSessionAttrs     SessionAttrs
 }
 
 // User is an entry of [users].
@@ -115,6 +116,7 @@ var databaseKeys = markEffective(effectiveDatabase, []key[Database]{
 	{name: "server_lifetime", at: func(d *Database) any { return &d.ServerLifetime }, doc: "as the setting"},
 	{name: "query_wait_timeout", at: func(d *Database) any { return &d.QueryWaitTimeout }, doc: "as the setting"},
 	{name: "load_balance_hosts", at: func(d *Database) any { return &d.LoadBalanceHosts }, doc: "round-robin, or disable: stay with a host until it fails"},
+	{name: "target_session_attrs", at: func(d *Database) any { return &d.TargetSessionAttrs }, doc: "which of several hosts will do: any, read-write, read-only, primary, standby, prefer-standby (PgBouncer has no such key)"},
 })
 
 var userKeys = markEffective(effectiveUser, []key[User]{

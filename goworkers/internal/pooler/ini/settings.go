@@ -57,7 +57,9 @@ type Settings struct {
 	Syslog            bool
 	SyslogIdent       string
 	SyslogFacility    string
-	MetricsListen     string // ours: PgBouncer has no such setting
+	MetricsListen     string // ours, as are the next two: PgBouncer has no such settings
+	LogFormat         LogFormat
+	Threads           int
 
 	// Server connections.
 	ServerResetQuery       string
@@ -70,6 +72,12 @@ type Settings struct {
 	ServerLoginRetry       time.Duration
 	ServerFastClose        bool
 	ServerRoundRobin       bool
+
+	// Server connections, beyond PgBouncer.
+	ServerParallelConnects int
+	RescueTransactions     bool
+	SessionStateGuard      LeakGuard
+	ReconnectRate          int // servers of a pool in a second; 0: all at once
 
 	// How long things may take; 0 means for ever.
 	QueryWaitTimeout       time.Duration

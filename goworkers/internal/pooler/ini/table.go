@@ -82,7 +82,7 @@ func mark(rows []Setting) []Setting {
 // fixed are the settings that only a restart changes.
 var fixed = []string{
 	"disable_pqexec", "job_name", "listen_addr", "listen_backlog", "listen_port", "metrics_listen", "pidfile", "pkt_buf",
-	"resolv_conf", "so_reuseport", "track_extra_parameters", "unix_socket_dir", "unix_socket_group",
+	"resolv_conf", "so_reuseport", "threads", "track_extra_parameters", "unix_socket_dir", "unix_socket_group",
 	"unix_socket_mode", "user",
 }
 
@@ -174,6 +174,11 @@ var rows = mark([]Setting{
 	{Group: groupProcess, Name: "metrics_listen", at: func(s *Settings) any { return &s.MetricsListen },
 		Doc: "HOST:PORT on which /metrics is served for Prometheus; empty is not (PgBouncer has no such setting)"},
 
+	{Group: groupProcess, Name: "log_format", Default: "text", at: func(s *Settings) any { return &s.LogFormat },
+		Doc: "lines of the log: text, as PgBouncer writes them, or json (PgBouncer has no such setting)"},
+	{Group: groupProcess, Name: "threads", Default: "1", bounds: bounds{1, 256}, at: func(s *Settings) any { return &s.Threads },
+		Doc: "event loops; each pool belongs to one of them (PgBouncer has no such setting)"},
+
 	{Group: groupServer, Name: "server_reset_query", Default: "DISCARD ALL", at: func(s *Settings) any { return &s.ServerResetQuery },
 		Doc: "query that clears a session before another client gets it, in session mode"},
 	{Group: groupServer, Name: "server_reset_query_always", Default: "0", at: func(s *Settings) any { return &s.ServerResetQueryAlways },
@@ -194,6 +199,14 @@ var rows = mark([]Setting{
 		Doc: "close servers that are to be closed at the end of a transaction even in session mode"},
 	{Group: groupServer, Name: "server_round_robin", Default: "0", at: func(s *Settings) any { return &s.ServerRoundRobin },
 		Doc: "use idle servers in turn; 0 is the last used first"},
+	{Group: groupServer, Name: "server_parallel_connects", Default: "4", bounds: bounds{1, 1000}, at: func(s *Settings) any { return &s.ServerParallelConnects },
+		Doc: "servers of one pool that may log in at a time once one has; 1 is as PgBouncer (which has no such setting)"},
+	{Group: groupServer, Name: "rescue_transactions", Default: "1", at: func(s *Settings) any { return &s.RescueTransactions },
+		Doc: "end the transaction of a client that has vanished (cancel, ROLLBACK) and keep its server; 0 closes the server, as PgBouncer (which has no such setting)"},
+	{Group: groupServer, Name: "session_state_guard", Default: "log", at: func(s *Settings) any { return &s.SessionStateGuard },
+		Doc: "when a client of a transaction pool leaves SET, LISTEN, PREPARE, cursors or temporary tables behind: ignore, log, reset, close (PgBouncer has no such setting)"},
+	{Group: groupServer, Name: "reconnect_rate", Default: "0", at: func(s *Settings) any { return &s.ReconnectRate },
+		Doc: "servers of a pool that RECONNECT replaces in a second; 0 is all at once (PgBouncer has no such setting)"},
 
 	{Group: groupTime, Name: "query_wait_timeout", Default: "120", at: func(s *Settings) any { return &s.QueryWaitTimeout },
 		Doc: "how long a client waits for a server"},

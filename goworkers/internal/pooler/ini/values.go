@@ -91,6 +91,52 @@ var balances = []string{"round-robin", "disable"}
 
 func (b Balance) String() string { return balances[b] }
 
+// SessionAttrs tells which servers of a list of hosts will do.
+type SessionAttrs uint8
+
+// The kinds of servers, as libpq names them.
+const (
+	AttrsAny SessionAttrs = iota
+	AttrsReadWrite
+	AttrsReadOnly
+	AttrsPrimary
+	AttrsStandby
+	AttrsPreferStandby
+)
+
+var sessionAttrs = []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+
+func (a SessionAttrs) String() string { return sessionAttrs[a] }
+
+// LeakGuard tells what happens when a client leaves session state on a server that
+// others get.
+type LeakGuard uint8
+
+// The answers to a leak.
+const (
+	LeakIgnore LeakGuard = iota
+	LeakLog
+	LeakReset // run server_reset_query
+	LeakClose // close the server
+)
+
+var leakGuards = []string{"ignore", "log", "reset", "close"}
+
+func (g LeakGuard) String() string { return leakGuards[g] }
+
+// LogFormat is the form of the log's lines.
+type LogFormat uint8
+
+// The forms.
+const (
+	LogText LogFormat = iota
+	LogJSON
+)
+
+var logFormats = []string{"text", "json"}
+
+func (f LogFormat) String() string { return logFormats[f] }
+
 // maxSeconds bounds times: some thirty years.
 const maxSeconds = 1e9
 
@@ -160,6 +206,12 @@ func assign(at any, text string, b bounds) *problem {
 		return choose(p, text, sslModes)
 	case *Balance:
 		return choose(p, text, balances)
+	case *LeakGuard:
+		return choose(p, text, leakGuards)
+	case *LogFormat:
+		return choose(p, text, logFormats)
+	case *SessionAttrs:
+		return choose(p, text, sessionAttrs)
 	case *Opt[int]:
 		p.Set = true
 		return assign(&p.Value, text, b)
