@@ -29,24 +29,24 @@ func (l *listener) Ready(evloop.Events) {
 			p.accepted(l, fd, sa)
 		case syscall.EINTR, syscall.ECONNABORTED:
 		case syscall.EAGAIN:
-			p.run()
+			p.main.run()
 			return
 		default:
 			p.log.Warn(fmt.Sprintf("cannot accept clients on %s: %v; trying again in %s", l.name, err, acceptPause))
-			p.acceptAgain = p.loop.Now() + acceptPause
+			p.acceptAgain = p.now() + acceptPause
 			for _, l := range p.listeners {
-				p.loop.Modify(l.fd, 0)
+				p.main.loop.Modify(l.fd, 0)
 			}
-			p.run()
+			p.main.run()
 			return
 		}
 	}
-	p.run()
+	p.main.run()
 }
 
 func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
-	p.lastID++
-	c := &client{conn: conn{p: p, fd: int32(fd)}, id: p.lastID, unix: !l.tcp, addr: address(sa), since: p.loop.Now(), vars: noVars}
+	w := p.main
+	c := &client{conn: conn{w: w, fd: int32(fd)}, id: p.lastID.Add(1), unix: !l.tcp, addr: address(sa), since: p.now(), vars: noVars}
 	c.pc.Owner = c
 	if l.tcp {
 		p.set.sockets.apply(fd)
@@ -56,8 +56,8 @@ func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
 		syscall.Close(fd)
 		return
 	}
-	p.clients[c] = struct{}{}
-	p.logins[c] = struct{}{}
+	w.clients[c] = struct{}{}
+	w.logins[c] = struct{}{}
 }
 
 // listenAddresses are the addresses that an entry of listen_addr means.

@@ -24,39 +24,39 @@ type carrier struct {
 }
 
 // cancelRequest handles a CancelRequest that came over c.
-func (p *Pooler) cancelRequest(c *client, key []byte) {
+func (w *worker) cancelRequest(c *client, key []byte) {
 	var victim *client
-	for k := range p.clients {
+	for k := range w.clients {
 		if (k.phase == phaseActive || k.phase == phaseConsole) && subtle.ConstantTimeCompare(k.key[:], key) == 1 {
 			victim = k
 		}
 	}
 	switch {
 	case victim == nil:
-		p.closeClient(c, "failed cancel request")
+		w.closeClient(c, "failed cancel request")
 		return
 	case victim.phase == phaseConsole:
 		victim.console.cancel()
-		p.closeClient(c, "cancel request for console client")
+		w.closeClient(c, "cancel request for console client")
 		return
 	case victim.srv == nil || victim.srv.phase != serverForward || len(victim.srv.key) == 0:
-		p.closeClient(c, "cancel request for idle client")
+		w.closeClient(c, "cancel request for idle client")
 		return
 	}
 	s := victim.srv
 	k := s.pl.CancelQuery(&victim.pc)
 	if k == nil {
-		p.closeClient(c, "too many cancel requests")
+		w.closeClient(c, "too many cancel requests")
 		return
 	}
 	c.phase = phaseCancel
-	delete(p.logins, c)
-	r := &carrier{conn: conn{p: p, fd: -1}, pl: s.pl, cancel: k, client: c, since: p.loop.Now()}
-	p.carriers[r] = struct{}{}
+	delete(w.logins, c)
+	r := &carrier{conn: conn{w: w, fd: -1}, pl: s.pl, cancel: k, client: c, since: w.loop.Now()}
+	w.carriers[r] = struct{}{}
 	// The very address of the server: another of the name's would not know the key.
-	fd, busy, err := dial(s.target, &p.set.sockets)
+	fd, busy, err := dial(s.target, &w.set.sockets)
 	if err != nil {
-		p.log.Warn(s.prefix() + "cancel request: connect failed: " + err.Error())
+		w.log.Warn(s.prefix() + "cancel request: connect failed: " + err.Error())
 		r.done()
 		return
 	}
@@ -82,7 +82,7 @@ func (r *carrier) Ready(evloop.Events) {
 		}
 		r.done()
 	}
-	r.p.run()
+	r.w.run()
 }
 
 // deliver sends the key, unless the query has ended meanwhile.
@@ -102,11 +102,11 @@ func (r *carrier) deliver() {
 
 // done ends the request, delivered or not.
 func (r *carrier) done() {
-	if _, ok := r.p.carriers[r]; !ok {
+	if _, ok := r.w.carriers[r]; !ok {
 		return
 	}
-	delete(r.p.carriers, r)
+	delete(r.w.carriers, r)
 	r.shut()
-	r.pl.CancelDone(r.cancel, r.p.loop.Now())
-	r.p.closeClient(r.client, "cancel request done")
+	r.pl.CancelDone(r.cancel, r.w.loop.Now())
+	r.w.closeClient(r.client, "cancel request done")
 }

@@ -78,56 +78,57 @@ func (c *client) prefix() string {
 			user = c.user.name
 		}
 	}
-	return fmt.Sprintf("C-%d: %s/%s@%s ", c.id, db, user, hostPort(c.addr, c.p.set.ListenPort))
+	return fmt.Sprintf("C-%d: %s/%s@%s ", c.id, db, user, hostPort(c.addr, c.w.set.ListenPort))
 }
 
 // failClient tells the client why, and closes it. code is the SQLSTATE, "" = 08P01.
-func (p *Pooler) failClient(c *client, code, why string) {
+func (w *worker) failClient(c *client, code, why string) {
 	if c.fd < 0 || c.phase == phaseLinger {
 		return
 	}
 	if code == "" {
 		code = pgwire.CodeProtocolViolation
 	}
-	if p.set.LogPoolerErrors {
-		p.log.Warn(c.prefix() + "pooler error: " + why)
+	if w.set.LogPoolerErrors {
+		w.log.Warn(c.prefix() + "pooler error: " + why)
 	}
 	// Within a message the client would take it for data.
 	if !c.cut {
 		c.send(pgwire.AppendFatal(nil, code, why))
 	}
-	p.closeClient(c, why)
+	w.closeClient(c, why)
 }
 
 // closeClient ends a client. Bytes that it has not taken yet are still written.
-func (p *Pooler) closeClient(c *client, reason string) {
+func (w *worker) closeClient(c *client, reason string) {
 	if c.fd < 0 {
 		return
 	}
 	if c.phase == phaseLinger {
-		delete(p.linger, c)
+		delete(w.linger, c)
 		c.shut()
 		return
 	}
-	if p.set.LogDisconnections {
-		p.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", c.prefix(), reason, int((p.loop.Now()-c.since)/time.Second)))
+	if w.set.LogDisconnections {
+		w.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", c.prefix(), reason, int((w.loop.Now()-c.since)/time.Second)))
 	}
 	if s := c.srv; s != nil {
 		clean := s.clean() && (c.remain == 0 || c.drop)
 		s.unlink()
-		s.pl.ClientGone(&c.pc, clean, p.loop.Now())
+		s.pl.ClientGone(&c.pc, clean, w.loop.Now())
 	} else if c.pl != nil {
-		c.pl.ClientGone(&c.pc, true, p.loop.Now())
+		c.pl.ClientGone(&c.pc, true, w.loop.Now())
 	}
-	p.uncount(c)
-	delete(p.clients, c)
-	delete(p.logins, c)
+	w.changed = true
+	w.uncount(c)
+	delete(w.clients, c)
+	delete(w.logins, c)
 	if c.console != nil {
 		c.console.gone()
 	}
 	if c.out != nil && c.phase != phaseStartup {
-		c.phase, c.since = phaseLinger, p.loop.Now()
-		p.linger[c] = struct{}{}
+		c.phase, c.since = phaseLinger, w.loop.Now()
+		w.linger[c] = struct{}{}
 		c.setEvents(evloop.Writable)
 		return
 	}
@@ -138,13 +139,39 @@ func (p *Pooler) closeClient(c *client, reason string) {
 func (p *Pooler) uncount(c *client) {
 	if c.counted {
 		c.counted = false
-		p.clientCount--
+		p.clientCount.Add(-1)
 	}
 	if c.pl != nil {
-		c.pl.db.clients--
+		c.pl.db.clients.Add(-1)
 		if c.user != nil {
-			c.user.clients--
+			c.user.clients.Add(-1)
 		}
 	}
 	c.pl = nil
+}
+
+// moveTo brings a client, whose login is over, to its pool's loop, and calls then there.
+func (c *client) moveTo(w *worker, then func()) {
+	from := c.w
+	if from == w {
+		then()
+		return
+	}
+	if !c.parked {
+		from.loop.Remove(int(c.fd))
+	}
+	delete(from.clients, c)
+	delete(from.logins, c)
+	c.w = w
+	w.loop.Post(func() {
+		if !c.parked {
+			if err := w.loop.Add(int(c.fd), c.ev, c); err != nil {
+				w.log.WithError(err).Error("cannot watch a client")
+			}
+		}
+		w.clients[c] = struct{}{}
+		w.logins[c] = struct{}{}
+		then()
+		w.run()
+	})
 }

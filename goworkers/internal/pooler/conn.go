@@ -14,7 +14,7 @@ import (
 // not forwarded yet (part of a header, a login message, a request whose server is
 // busy). Both are nil nearly always.
 type conn struct {
-	p      *Pooler
+	w      *worker
 	out    *evloop.Buffer
 	held   *evloop.Buffer
 	remain int // bytes still to come of the message whose header has passed
@@ -27,7 +27,7 @@ type conn struct {
 // watch begins to watch a socket.
 func (c *conn) watch(ev evloop.Events, h evloop.Handler) error {
 	c.ev = ev
-	return c.p.loop.Add(int(c.fd), ev, h)
+	return c.w.loop.Add(int(c.fd), ev, h)
 }
 
 // setEvents changes what is watched, if it is a change.
@@ -37,8 +37,8 @@ func (c *conn) setEvents(ev evloop.Events) {
 		return
 	}
 	c.ev = ev
-	if err := c.p.loop.Modify(int(c.fd), ev); err != nil {
-		c.p.log.WithError(err).Error("cannot watch a socket")
+	if err := c.w.loop.Modify(int(c.fd), ev); err != nil {
+		c.w.log.WithError(err).Error("cannot watch a socket")
 	}
 }
 
@@ -47,7 +47,7 @@ func (c *conn) setEvents(ev evloop.Events) {
 func (c *conn) park() {
 	if !c.parked && c.fd >= 0 {
 		c.parked = true
-		c.p.loop.Remove(int(c.fd))
+		c.w.loop.Remove(int(c.fd))
 	}
 }
 
@@ -60,8 +60,8 @@ func (c *conn) wantRead(h evloop.Handler) {
 	ev := c.ev&^evloop.PeerClosed | evloop.Readable
 	if c.parked {
 		c.parked, c.ev = false, ev
-		if err := c.p.loop.Add(int(c.fd), ev, h); err != nil {
-			c.p.log.WithError(err).Error("cannot watch a socket")
+		if err := c.w.loop.Add(int(c.fd), ev, h); err != nil {
+			c.w.log.WithError(err).Error("cannot watch a socket")
 		}
 		return
 	}
@@ -82,7 +82,7 @@ func (c *conn) send(b []byte) error {
 			return nil
 		}
 		b = b[n:]
-		c.out = c.p.buffers.Get(len(b))
+		c.out = c.w.buffers.Get(len(b))
 		c.setEvents(c.ev | evloop.Writable)
 	}
 	c.out.Append(b)
@@ -99,7 +99,7 @@ func (c *conn) flush() (done bool, err error) {
 	if err != nil || c.out.Len() > 0 {
 		return false, err
 	}
-	c.p.buffers.Put(c.out)
+	c.w.buffers.Put(c.out)
 	c.out = nil
 	c.setEvents(c.ev &^ evloop.Writable)
 	return true, nil
@@ -108,7 +108,7 @@ func (c *conn) flush() (done bool, err error) {
 // stash keeps bytes that cannot be processed yet.
 func (c *conn) stash(b []byte) {
 	if c.held == nil {
-		c.held = c.p.buffers.Get(len(b))
+		c.held = c.w.buffers.Get(len(b))
 	}
 	c.held.Append(b)
 }
@@ -116,7 +116,7 @@ func (c *conn) stash(b []byte) {
 // fill reads into the loop's buffer, behind what was held, and takes that over.
 // full tells that there may be more.
 func (c *conn) fill() (data []byte, full bool, err error) {
-	buf := c.p.loop.Buffer()
+	buf := c.w.loop.Buffer()
 	k := 0
 	if c.held != nil {
 		k = copy(buf, c.held.Bytes())
@@ -126,7 +126,7 @@ func (c *conn) fill() (data []byte, full bool, err error) {
 		return nil, false, err
 	}
 	if c.held != nil {
-		c.p.buffers.Put(c.held)
+		c.w.buffers.Put(c.held)
 		c.held = nil
 	}
 	if n == 0 {
@@ -141,16 +141,16 @@ func (c *conn) shut() {
 		return
 	}
 	if !c.parked {
-		c.p.loop.Remove(int(c.fd))
+		c.w.loop.Remove(int(c.fd))
 	}
 	syscall.Close(int(c.fd))
 	c.fd = -1
 	if c.out != nil {
-		c.p.buffers.Put(c.out)
+		c.w.buffers.Put(c.out)
 		c.out = nil
 	}
 	if c.held != nil {
-		c.p.buffers.Put(c.held)
+		c.w.buffers.Put(c.held)
 		c.held = nil
 	}
 }

@@ -42,12 +42,12 @@ func (p *Pooler) openConsole(c *client) {
 	name := c.login.user
 	admin := slices.Contains(p.set.AdminUsers, name) || name == consoleName && c.sameUser()
 	if !admin && !slices.Contains(p.set.StatsUsers, name) {
-		p.failClient(c, "", "not allowed")
+		c.w.failClient(c, "", "not allowed")
 		return
 	}
 	c.console = &console{c: c, admin: admin}
 	p.consoles[c.console] = struct{}{}
-	delete(p.logins, c)
+	delete(c.w.logins, c)
 	out := c.login.answer
 	for _, param := range [...]pgwire.Param{
 		{Name: "server_version", Value: strings.TrimPrefix(Version, "skytools pooler ") + "/bouncer"}, {Name: "client_encoding", Value: "UTF8"},
@@ -71,8 +71,10 @@ func (p *Pooler) openConsole(c *client) {
 	}
 }
 
+func (k *console) p() *Pooler { return k.c.w.Pooler }
+
 func (k *console) gone() {
-	delete(k.c.p.consoles, k)
+	delete(k.p().consoles, k)
 	if k.waiting {
 		k.cancel()
 	}
@@ -85,12 +87,25 @@ func (k *console) cancel() {
 	}
 	k.waiting = false
 	if k.undo != nil {
-		k.undo()
+		k.p().alone(func() {
+			k.undo()
+			k.p().carryOutAll()
+		})
 	}
 	if k.c.fd >= 0 {
 		k.finish(&failure{"57014", "canceled on user request"})
 		k.c.resume()
 	}
+}
+
+// consoleWaits tells whether a command is not done yet.
+func (p *Pooler) consoleWaits() bool {
+	for k := range p.consoles {
+		if k.waiting {
+			return true
+		}
+	}
+	return false
 }
 
 // goOn answers a command that had to wait.
@@ -106,9 +121,9 @@ func (k *console) goOn() {
 }
 
 func (k *console) send(b []byte) {
-	k.c.p.consolePool.stats.sent += uint64(len(b))
+	k.p().consolePool.stats.sent += uint64(len(b))
 	if err := k.c.send(b); err != nil {
-		k.c.p.closeClient(k.c, "write to client: "+err.Error())
+		k.c.w.closeClient(k.c, "write to client: "+err.Error())
 	}
 }
 
@@ -133,7 +148,7 @@ func (k *console) process(data []byte) int {
 	for used < len(data) && c.fd >= 0 && !k.waiting {
 		typ, size, ok, err := pgwire.ParseHeader(data[used:])
 		if err != nil || ok && size > maxCommand {
-			c.p.failClient(c, "", "bad packet header")
+			c.w.failClient(c, "", "bad packet header")
 			return len(data)
 		}
 		if !ok || size > len(data)-used {
@@ -145,20 +160,20 @@ func (k *console) process(data []byte) int {
 		case pgwire.MsgQuery:
 			sql, err := pgwire.ParseQuery(body)
 			if err != nil {
-				c.p.failClient(c, "", "bad packet header")
+				c.w.failClient(c, "", "bad packet header")
 				return len(data)
 			}
-			st := &c.p.consolePool.stats
+			st := &k.p().consolePool.stats
 			st.xacts++
 			st.queries++
 			st.received += uint64(size)
 			k.command(string(sql))
 		case pgwire.MsgTerminate:
-			c.p.closeClient(c, "client close request")
+			c.w.closeClient(c, "client close request")
 		case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose, pgwire.MsgFlush, pgwire.MsgSync:
-			c.p.failClient(c, "", "extended query protocol not supported by admin console")
+			c.w.failClient(c, "", "extended query protocol not supported by admin console")
 		default:
-			c.p.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
+			c.w.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
 		}
 	}
 	return used
@@ -208,17 +223,19 @@ func (k *console) command(sql string) {
 		return
 	}
 	k.tag, k.done, k.undo = strings.ToUpper(w[0]), nil, nil
-	err := k.dispatch(sql, w)
-	if k.c.fd < 0 {
-		return
-	}
-	// What the command has decided is done before its answer.
-	k.c.p.run()
-	if err == nil && k.done != nil && !k.done() {
-		k.waiting = true
-		return
-	}
-	k.finish(err)
+	k.p().alone(func() {
+		err := k.dispatch(sql, w)
+		// What the command has decided is done before its answer.
+		k.p().carryOutAll()
+		switch {
+		case k.c.fd < 0:
+		case err == nil && k.done != nil && !k.done():
+			k.waiting = true
+			k.p().awaited.Store(true)
+		default:
+			k.finish(err)
+		}
+	})
 }
 
 func (k *console) dispatch(sql string, w []string) error {
@@ -264,9 +281,9 @@ func (k *console) database(name string) (*database, error) {
 	if name == consoleName {
 		return nil, refuse("cannot do that with the admin database %s", consoleName)
 	}
-	db := k.c.p.databases[name]
+	db := k.p().databases[name]
 	if db == nil {
-		db = k.c.p.databases[strings.ToLower(name)]
+		db = k.p().databases[strings.ToLower(name)]
 	}
 	if db == nil {
 		return nil, refuse("no such database: %s", name)
@@ -275,14 +292,14 @@ func (k *console) database(name string) (*database, error) {
 }
 
 func (k *console) reload(string) error {
-	if err := k.c.p.reload(); err != nil {
+	if err := k.p().reload(); err != nil {
 		return &failure{"F0000", "RELOAD failed, see logs for additional details"}
 	}
 	return nil
 }
 
 func (k *console) pause(arg string) error {
-	p := k.c.p
+	p := k.p()
 	if arg == "" {
 		if p.paused {
 			return refuse("already suspended/paused")
@@ -306,7 +323,7 @@ func (k *console) pause(arg string) error {
 }
 
 func (k *console) resume(arg string) error {
-	p := k.c.p
+	p := k.p()
 	if p.closing == closingServers {
 		return refuse("pooler is shutting down")
 	}
@@ -334,8 +351,8 @@ func (k *console) suspend(string) error {
 }
 
 func (k *console) kill(arg string) error {
-	p := k.c.p
-	now := p.loop.Now()
+	p := k.p()
+	now := p.now()
 	if arg == "" {
 		for _, db := range p.databases {
 			for _, pl := range db.pools {
@@ -379,7 +396,7 @@ func (k *console) reconnect(arg string) error {
 			return err
 		}
 	}
-	for _, db := range k.c.p.databases {
+	for _, db := range k.p().databases {
 		for _, pl := range db.pools {
 			if only == nil || only == db {
 				pl.restart("RECONNECT")
@@ -398,7 +415,7 @@ func (k *console) waitClose(arg string) error {
 			return err
 		}
 	}
-	p := k.c.p
+	p := k.p()
 	k.done = func() bool { return !p.closePending(only) }
 	return nil
 }
@@ -408,21 +425,23 @@ func (k *console) killClient(arg string) error {
 	if err != nil {
 		return refuse("invalid client pointer supplied")
 	}
-	for c := range k.c.p.clients {
-		if c.id == id {
-			k.c.p.failClient(c, "", "admin forced disconnect")
-			return nil
+	for _, w := range k.p().workers {
+		for c := range w.clients {
+			if c.id == id {
+				w.failClient(c, "", "admin forced disconnect")
+				return nil
+			}
 		}
 	}
 	return refuse("client not found")
 }
 
 func (k *console) shutdown(arg string) error {
-	p := k.c.p
+	p := k.p()
 	switch strings.ToLower(arg) {
 	case "":
 		p.log.Info("SHUTDOWN command issued")
-		p.loop.Stop()
+		p.Stop()
 	case "wait_for_servers":
 		p.log.Info("SHUTDOWN WAIT_FOR_SERVERS command issued")
 		p.shutdown(closingServers)
@@ -451,7 +470,7 @@ func (k *console) set(w []string, invalid error) error {
 	if !k.admin {
 		return refuse("admin access needed")
 	}
-	p := k.c.p
+	p := k.p()
 	cfg := *p.cfg
 	warnings, err := cfg.Set(name, value)
 	if err != nil {
@@ -545,7 +564,7 @@ func (k *console) show(what string, invalid error) error {
 		t.columns = columns(what)
 		t.add(value)
 	} else if f := shows[what]; f != nil {
-		f(k.c.p, &t)
+		f(k.p(), &t)
 	} else {
 		return invalid
 	}

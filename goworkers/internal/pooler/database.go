@@ -3,6 +3,7 @@
 package pooler
 
 import (
+	"sync/atomic"
 	"time"
 
 	"goworkers/internal/pooler/ini"
@@ -17,12 +18,13 @@ type database struct {
 	name     string
 	group    pool.Group
 	pools    map[string]*dbPool // by server-side user
-	clients  int
+	clients  atomic.Int32
 	paused   bool
 	disabled bool
 	dead     bool // removed from the configuration
 	auto     bool // made from *
 	idle     time.Duration
+	home     *worker // of its pools, when they share a limit
 }
 
 // user is one user that clients may log in as.
@@ -34,7 +36,8 @@ type user struct {
 	keys     pgwire.SCRAMKeys    // learned at a login
 	listed   bool                // in auth_file
 	group    pool.Group
-	clients  int
+	clients  atomic.Int32
+	home     *worker // of its pools, when they share a limit
 }
 
 func (u *user) maxClients(set *settings) int {
@@ -61,7 +64,7 @@ type timeouts struct {
 // dbPool is a database as one server-side user.
 type dbPool struct {
 	*pool.Pool
-	p        *Pooler
+	w        *worker // whose loop serves it
 	db       *database
 	user     string // server-side
 	account  *user  // whose settings hold; nil for a forced user that is in no list
@@ -133,24 +136,50 @@ func (p *Pooler) poolOf(db *database, u *user) *dbPool {
 	if pl := db.pools[name]; pl != nil {
 		return pl
 	}
-	pl := &dbPool{p: p, db: db, user: name, account: u, defaults: noVars}
+	pl := &dbPool{w: p.homeOf(db, u), db: db, user: name, account: u, defaults: noVars}
 	pl.configure()
 	var group *pool.Group
 	if u != nil {
 		group = &u.group
 	}
-	pl.Pool = p.manager.AddPool(&pl.settings, &db.group, group, pl)
-	db.pools[name] = pl
-	if db.paused || p.paused {
-		pl.Pause(p.loop.Now())
-	}
+	p.alone(func() {
+		pl.w.pools++
+		pl.Pool = pl.w.manager.AddPool(&pl.settings, &db.group, group, pl)
+		db.pools[name] = pl
+		if db.paused || p.paused {
+			pl.Pause(p.now())
+		}
+	})
 	return pl
+}
+
+// homeOf chooses the loop of a new pool. Pools that share a limit are kept together, as
+// far as that can be, since a loop can take servers away from its own pools only.
+func (p *Pooler) homeOf(db *database, u *user) *worker {
+	if db.group.Max > 0 && db.home != nil {
+		return db.home
+	}
+	if u != nil && u.group.Max > 0 && u.home != nil {
+		return u.home
+	}
+	home := p.workers[0]
+	for _, w := range p.workers[1:] {
+		// The first loop has the logins to do as well.
+		if w.pools <= home.pools {
+			home = w
+		}
+	}
+	db.home = home
+	if u != nil {
+		u.home = home
+	}
+	return home
 }
 
 // configure works out which settings hold: the user's before the database's before
 // the global ones.
 func (pl *dbPool) configure() {
-	set, db := pl.p.set, pl.db
+	set, db := pl.w.set, pl.db
 	var u ini.User
 	if pl.account != nil {
 		u = pl.account.User
@@ -185,7 +214,7 @@ func (pl *dbPool) serverSecret() (pgwire.Secret, pgwire.SCRAMKeys) {
 	if pl.db.Password.Kind() != pgwire.SecretNone {
 		return pl.db.Password, pgwire.SCRAMKeys{}
 	}
-	u := pl.p.users[pl.user]
+	u := pl.w.users[pl.user]
 	if u == nil {
 		return pgwire.Secret{}, pgwire.SCRAMKeys{}
 	}
@@ -229,7 +258,7 @@ func (pl *dbPool) rememberWelcome(s *server) {
 	}
 	pl.welcome = []byte{}
 	for _, param := range s.login.params {
-		if pl.p.tracked.index(param.Name) < 0 {
+		if pl.w.tracked.index(param.Name) < 0 {
 			pl.welcome = pgwire.AppendParameterStatus(pl.welcome, param.Name, param.Value)
 		}
 	}
@@ -240,5 +269,5 @@ func (pl *dbPool) rememberWelcome(s *server) {
 func (pl *dbPool) restart(reason string) {
 	pl.welcome = nil
 	pl.ForgetWelcome()
-	pl.Reconnect(reason, pl.p.loop.Now())
+	pl.Reconnect(reason, pl.w.loop.Now())
 }

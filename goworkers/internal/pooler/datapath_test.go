@@ -254,9 +254,9 @@ func ofServer(c *client) *conn {
 // held is the largest number of unsent bytes on a side of the clients.
 func (r *rig) held(side func(*client) *conn) int {
 	most := make(chan int, 1)
-	r.p.loop.Post(func() {
+	r.p.main.loop.Post(func() {
 		n := 0
-		for c := range r.p.clients {
+		for c := range r.p.main.clients {
 			if out := side(c).out; out != nil {
 				n = max(n, out.Len())
 			}
@@ -351,20 +351,10 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPooler(cfg, Options{})
-	if p.set, err = newSettings(cfg); err != nil {
+	p, err := newPooler(cfg, Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if p.tracked, err = newTracked(nil); err != nil {
-		t.Fatal(err)
-	}
-	if p.logOut, err = newLogWriter(nil, ""); err != nil {
-		t.Fatal(err)
-	}
-	if p.loop, err = evloop.New(evloop.Hooks{}); err != nil {
-		t.Fatal(err)
-	}
-	p.log = newLog(p.logOut)
 	defer p.end()
 	if err := p.apply(cfg); err != nil {
 		t.Fatal(err)
@@ -381,25 +371,25 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 	sfd, backendFD := socket()
 	defer syscall.Close(user)
 	defer syscall.Close(backendFD)
-	c := &client{conn: conn{p: p, fd: int32(cfd)}, phase: phaseActive, pl: pl, vars: noVars}
+	c := &client{conn: conn{w: p.main, fd: int32(cfd)}, phase: phaseActive, pl: pl, vars: noVars}
 	c.pc.Owner = c
-	p.clients[c] = struct{}{}
+	p.main.clients[c] = struct{}{}
 	if err := c.watch(evloop.Readable, c); err != nil {
 		t.Fatal(err)
 	}
 	pl.AddClient(&c.pc, 0)
 	pl.Request(&c.pc, 0)
-	a, ok := p.manager.Next()
+	a, ok := p.main.manager.Next()
 	if !ok || a.Kind != pool.Connect {
 		t.Fatalf("action %v", a)
 	}
-	s := &server{conn: conn{p: p, fd: int32(sfd)}, ps: a.Server, pl: pl, vars: noVars, phase: serverForward, status: 'I'}
+	s := &server{conn: conn{w: p.main, fd: int32(sfd)}, ps: a.Server, pl: pl, vars: noVars, phase: serverForward, status: 'I'}
 	a.Server.Owner = s
 	if err := s.watch(evloop.Readable, s); err != nil {
 		t.Fatal(err)
 	}
 	pl.ServerReady(s.ps, 0)
-	p.run()
+	p.main.run()
 
 	query := pgwire.AppendQuery(nil, "select 1")
 	extended := pgwire.AppendParse(nil, nil, []byte("select 1"), []byte{0, 0})

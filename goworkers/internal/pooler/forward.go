@@ -45,7 +45,7 @@ func (c *client) Ready(ev evloop.Events) {
 		case c.mayRead():
 			c.read()
 		case ev&(evloop.Broken|evloop.PeerClosed) != 0:
-			c.p.closeClient(c, "client unexpected eof")
+			c.w.closeClient(c, "client unexpected eof")
 		case c.phase == phaseLinger:
 			c.setEvents(c.ev &^ evloop.Readable)
 		default:
@@ -53,7 +53,7 @@ func (c *client) Ready(ev evloop.Events) {
 			c.setEvents(c.ev&^evloop.Readable | evloop.PeerClosed)
 		}
 	}
-	c.p.run()
+	c.w.run()
 }
 
 // drained goes on writing, and lets the server be read again when all is written.
@@ -61,7 +61,7 @@ func (c *client) drained() {
 	done, err := c.flush()
 	switch {
 	case err != nil:
-		c.p.closeClient(c, "write to client: "+err.Error())
+		c.w.closeClient(c, "write to client: "+err.Error())
 	case done && c.phase == phaseLinger:
 		c.shut()
 	case done && c.srv != nil:
@@ -70,7 +70,7 @@ func (c *client) drained() {
 }
 
 func (c *client) read() {
-	for range c.p.set.loopCount {
+	for range c.w.set.loopCount {
 		data, full, err := c.fill()
 		if err != nil {
 			if err == syscall.EAGAIN {
@@ -80,7 +80,7 @@ func (c *client) read() {
 			if err != errEOF {
 				reason = "read from client: " + err.Error()
 			}
-			c.p.closeClient(c, reason)
+			c.w.closeClient(c, reason)
 			return
 		}
 		used := c.process(data)
@@ -106,7 +106,7 @@ func (c *client) resume() {
 		}
 		b.Skip(used)
 		if b.Len() == 0 {
-			c.p.buffers.Put(b)
+			c.w.buffers.Put(b)
 			c.held = nil
 		}
 		if used == 0 {
@@ -149,14 +149,14 @@ func (c *client) forward(data []byte) int {
 	for i < len(data) {
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
 		if err != nil {
-			c.p.failClient(c, "", "bad packet header")
+			c.w.failClient(c, "", "bad packet header")
 			return len(data)
 		}
 		if !ok {
 			break
 		}
-		if size > c.p.set.MaxPacketSize {
-			c.p.failClient(c, "", "packet larger than max_packet_size")
+		if size > c.w.set.MaxPacketSize {
+			c.w.failClient(c, "", "packet larger than max_packet_size")
 			return len(data)
 		}
 		switch typ {
@@ -164,7 +164,7 @@ func (c *client) forward(data []byte) int {
 			if s != nil {
 				s.write(data[pos:i])
 			}
-			c.p.closeClient(c, "client close request")
+			c.w.closeClient(c, "client close request")
 			return len(data)
 		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
 			if s == nil {
@@ -177,23 +177,23 @@ func (c *client) forward(data []byte) int {
 			}
 		case pgwire.MsgQuery, pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute,
 			pgwire.MsgClose, pgwire.MsgFlush, pgwire.MsgSync, pgwire.MsgFunctionCall:
-			if typ == pgwire.MsgQuery && c.p.set.DisablePQExec {
-				c.p.failClient(c, "", "PQexec disallowed")
+			if typ == pgwire.MsgQuery && c.w.set.DisablePQExec {
+				c.w.failClient(c, "", "PQexec disallowed")
 				return len(data)
 			}
 		default:
-			c.p.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
+			c.w.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
 			return len(data)
 		}
 		if s == nil {
-			c.requestTime, c.notified = c.p.loop.Now(), false
+			c.requestTime, c.notified = c.w.loop.Now(), false
 			link := c.pl.Request(&c.pc, c.requestTime)
 			if link == nil {
 				c.pl.stats.received -= uint64(len(data) - i)
 				return i
 			}
 			s = link.Owner.(*server)
-			if !c.p.link(c, s) {
+			if !c.w.link(c, s) {
 				c.pl.stats.received -= uint64(len(data) - i)
 				return i
 			}
@@ -225,7 +225,7 @@ func (s *server) noteSent(typ byte) {
 	s.lateRelease = false
 	s.pending.sent(typ)
 	if s.queryStart == 0 {
-		s.queryStart = s.p.loop.Now()
+		s.queryStart = s.w.loop.Now()
 		if s.xactStart == 0 {
 			s.xactStart = s.queryStart
 		}
@@ -252,7 +252,7 @@ func (s *server) mayRead() bool {
 func (s *server) Ready(ev evloop.Events) {
 	if s.phase == serverConnecting {
 		s.connected()
-		s.p.run()
+		s.w.run()
 		return
 	}
 	if ev&evloop.Writable != 0 && s.out != nil {
@@ -274,15 +274,15 @@ func (s *server) Ready(ev evloop.Events) {
 			s.setEvents(s.ev &^ evloop.Readable)
 		}
 	}
-	s.p.run()
+	s.w.run()
 }
 
 func (s *server) read() {
-	for range s.p.set.loopCount {
+	for range s.w.set.loopCount {
 		data, full, err := s.fill()
 		if err != nil {
 			if err != syscall.EAGAIN {
-				s.p.serverLost(s, err)
+				s.w.serverLost(s, err)
 			}
 			return
 		}
@@ -292,7 +292,7 @@ func (s *server) read() {
 		}
 		if used < len(data) {
 			if len(data)-used >= evloop.BufferSize {
-				s.p.serverLost(s, errors.New("message too large to be looked at"))
+				s.w.serverLost(s, errors.New("message too large to be looked at"))
 				return
 			}
 			s.stash(data[used:])
@@ -326,7 +326,7 @@ walk:
 		}
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
 		if err != nil {
-			s.p.serverLost(s, err)
+			s.w.serverLost(s, err)
 			return len(data)
 		}
 		if !ok {
@@ -336,7 +336,7 @@ walk:
 		case pgwire.MsgDataRow, pgwire.MsgCopyData:
 		case pgwire.MsgReadyForQuery:
 			if size != readySize {
-				s.p.serverLost(s, errReadySize)
+				s.w.serverLost(s, errReadySize)
 				return len(data)
 			}
 			if size > len(data)-i {
@@ -374,7 +374,7 @@ walk:
 	s.forward(data[pos:i])
 	if s.dirty && s.cl == nil && s.fd >= 0 {
 		// Free servers have nothing to say but that they end.
-		s.p.closeDirty(s)
+		s.w.closeDirty(s)
 		return len(data)
 	}
 	return i
@@ -388,13 +388,13 @@ func (s *server) forward(b []byte) {
 	}
 	s.pl.stats.sent += uint64(len(b))
 	if err := c.send(b); err != nil {
-		s.p.closeClient(c, "write to client: "+err.Error())
+		s.w.closeClient(c, "write to client: "+err.Error())
 	}
 }
 
 // readyForQuery: the point where a server may be released.
 func (s *server) readyForQuery(status byte) {
-	now := s.p.loop.Now()
+	now := s.w.loop.Now()
 	s.pending.ready()
 	s.status = status
 	st := &s.pl.stats
@@ -446,7 +446,7 @@ func (s *server) readyForQuery(status byte) {
 func (s *server) release() {
 	s.lateRelease = false
 	s.unlink()
-	s.pl.Release(s.ps, s.p.loop.Now())
+	s.pl.Release(s.ps, s.w.loop.Now())
 }
 
 // clean tells that the server can be given to somebody else.

@@ -44,7 +44,7 @@ func (c *client) startupPacket(data []byte) int {
 		if errors.Is(err, pgwire.ErrProtocolVersion) {
 			why = "unsupported frontend protocol: only version 3 is known"
 		}
-		c.p.failClient(c, "", why)
+		c.w.failClient(c, "", why)
 		return 0
 	}
 	if !ok || size > len(data) {
@@ -54,25 +54,25 @@ func (c *client) startupPacket(data []byte) int {
 	switch kind {
 	case pgwire.SSLRequest, pgwire.GSSENCRequest:
 		if size < len(data) {
-			c.p.failClient(c, "", "received unencrypted data after SSL request")
+			c.w.failClient(c, "", "received unencrypted data after SSL request")
 			return 0
 		}
 		if err := c.send([]byte{'N'}); err != nil {
-			c.p.closeClient(c, "write to client: "+err.Error())
+			c.w.closeClient(c, "write to client: "+err.Error())
 			return 0
 		}
 	case pgwire.CancelRequest:
 		key, err := pgwire.ParseCancelRequest(packet)
 		if err != nil {
-			c.p.closeClient(c, "bad cancel request")
+			c.w.closeClient(c, "bad cancel request")
 			return 0
 		}
-		c.p.cancelRequest(c, key)
+		c.w.cancelRequest(c, key)
 		return 0
 	case pgwire.StartupMessage:
 		startup, err := pgwire.ParseStartup(packet)
 		if err != nil {
-			c.p.failClient(c, "", "bad startup packet")
+			c.w.failClient(c, "", "bad startup packet")
 			return 0
 		}
 		c.startup(startup)
@@ -82,7 +82,7 @@ func (c *client) startupPacket(data []byte) int {
 
 // startup takes the parameters of a login and begins authentication.
 func (c *client) startup(startup pgwire.Startup) {
-	p := c.p
+	p := c.w
 	login := &clientLogin{params: startup}
 	c.login = login
 	login.user, _ = startup.Get("user")
@@ -103,8 +103,7 @@ func (c *client) startup(startup pgwire.Startup) {
 	onConsole := login.dbName == consoleName
 	if !onConsole {
 		c.counted = true
-		p.clientCount++
-		if p.clientCount > p.set.MaxClientConn {
+		if p.clientCount.Add(1) > int64(p.set.MaxClientConn) {
 			p.failClient(c, "", "no more connections allowed (max_client_conn)")
 			return
 		}
@@ -157,7 +156,7 @@ func (c *client) sameUser() bool {
 
 // takeParams looks at the startup parameters.
 func (c *client) takeParams(params []pgwire.Param) bool {
-	p := c.p
+	p := c.w
 	set := noVars.Value()
 	for _, param := range params {
 		name := param.Name
@@ -194,19 +193,19 @@ func (c *client) takeParams(params []pgwire.Param) bool {
 // takeOptions looks at the parameters within the parameter options.
 func (c *client) takeOptions(set *varSet, options string) bool {
 	params, err := pgwire.ParseOptions(options)
-	ignored := c.p.set.ignores("options")
+	ignored := c.w.set.ignores("options")
 	if err != nil {
 		if ignored {
 			return true
 		}
-		c.p.failClient(c, "", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+		c.w.failClient(c, "", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
 		return false
 	}
 	for _, param := range params {
-		if i := c.p.tracked.index(param.Name); i >= 0 {
+		if i := c.w.tracked.index(param.Name); i >= 0 {
 			set[i] = param.Value
-		} else if !ignored && !c.p.set.ignores(param.Name) {
-			c.p.failClient(c, "", "unsupported startup parameter in options: "+param.Name)
+		} else if !ignored && !c.w.set.ignores(param.Name) {
+			c.w.failClient(c, "", "unsupported startup parameter in options: "+param.Name)
 			return false
 		}
 	}
@@ -221,10 +220,10 @@ func (c *client) passwordMessage(data []byte) int {
 	}
 	if err != nil || typ != pgwire.MsgPassword || size > maxLoginMessage {
 		if typ == pgwire.MsgTerminate {
-			c.p.closeClient(c, "client close request")
+			c.w.closeClient(c, "client close request")
 			return 0
 		}
-		c.p.failClient(c, "", "unexpected message during authentication")
+		c.w.failClient(c, "", "unexpected message during authentication")
 		return 0
 	}
 	if size > len(data) {
@@ -244,7 +243,7 @@ func (c *client) passwordMessage(data []byte) int {
 // slowAuth runs a step in a goroutine; the client is not read meanwhile.
 func (c *client) slowAuth(step func() ([]byte, bool, error)) {
 	c.phase = phaseBusy
-	c.p.background(func() func() {
+	c.w.background(func() func() {
 		out, done, err := step()
 		return func() {
 			if c.fd < 0 || c.phase != phaseBusy {
@@ -261,7 +260,7 @@ func (c *client) slowAuth(step func() ([]byte, bool, error)) {
 
 // authStep sends what an authentication step gave, and ends it.
 func (c *client) authStep(out []byte, done bool, err error) {
-	p, login := c.p, c.login
+	p, login := c.w, c.login
 	if err != nil {
 		why := "password authentication failed"
 		if m := login.auth.Method; m == pgwire.MethodSCRAM || m == pgwire.MethodMD5 && login.auth.Secret.Kind() == pgwire.SecretSCRAM {
@@ -297,7 +296,7 @@ func (c *client) authStep(out []byte, done bool, err error) {
 
 // authenticated finds the client's pool.
 func (c *client) authenticated() {
-	p, login := c.p, c.login
+	p, login := c.w, c.login
 	if login.dbName == consoleName {
 		p.openConsole(c)
 		return
@@ -315,24 +314,24 @@ func (c *client) authenticated() {
 	case p.closing != closingNot:
 		p.failClient(c, "", "pooler is shutting down")
 		return
-	case db.maxClients() > 0 && db.clients >= db.maxClients():
+	case db.maxClients() > 0 && int(db.clients.Load()) >= db.maxClients():
 		p.failClient(c, "", "client connections exceeded (max_db_client_connections)")
 		return
-	case c.user.maxClients(p.set) > 0 && c.user.clients >= c.user.maxClients(p.set):
+	case c.user.maxClients(p.set) > 0 && int(c.user.clients.Load()) >= c.user.maxClients(p.set):
 		p.failClient(c, "", "client connections exceeded (max_user_client_connections)")
 		return
 	}
 	c.pl = p.poolOf(db, c.user)
-	db.clients++
-	c.user.clients++
+	db.clients.Add(1)
+	c.user.clients.Add(1)
 	c.pc.Owner = c
 	c.phase = phaseWelcome
-	c.pl.AwaitWelcome(&c.pc, p.loop.Now())
+	c.moveTo(c.pl.w, func() { c.pl.AwaitWelcome(&c.pc, c.w.loop.Now()) })
 }
 
 // welcome carries out Welcome: the login is complete.
 func (c *client) welcome() {
-	p, pl := c.p, c.pl
+	p, pl := c.w, c.pl
 	set := c.vars.Value()
 	defaults := pl.defaults.Value()
 	out := append(c.login.answer, pl.welcome...)
@@ -367,5 +366,5 @@ func (c *client) welcome() {
 
 // dropped carries out DropClient.
 func (c *client) dropped(why pool.Failure) {
-	c.p.failClient(c, why.Code, why.Message)
+	c.w.failClient(c, why.Code, why.Message)
 }

@@ -13,7 +13,12 @@ import (
 )
 
 type metrics struct {
+	p      *Pooler
 	server *batch.MetricsServer
+}
+
+// figures are those of one loop's pools, at its last sweep.
+type figures struct {
 	latest atomic.Pointer[[]poolFigures]
 }
 
@@ -52,8 +57,10 @@ func totalDesc(name, help string) *prometheus.Desc {
 }
 
 func newMetrics(p *Pooler, listen string) (*metrics, error) {
-	m := &metrics{}
-	m.publish(p)
+	m := &metrics{p: p}
+	for _, w := range p.workers {
+		w.figures.publish(w)
+	}
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(m); err != nil {
 		return nil, err
@@ -70,12 +77,12 @@ func newMetrics(p *Pooler, listen string) (*metrics, error) {
 func (m *metrics) stop() { m.server.Stop() }
 
 // publish copies the figures of all pools.
-func (m *metrics) publish(p *Pooler) {
-	pools := p.manager.Pools()
-	figures := make([]poolFigures, 0, len(pools))
+func (f *figures) publish(w *worker) {
+	pools := w.manager.Pools()
+	list := make([]poolFigures, 0, len(pools))
 	for _, q := range pools {
 		pl := q.Owner.(*dbPool)
-		figures = append(figures, poolFigures{
+		list = append(list, poolFigures{
 			database: pl.db.name, user: pl.user, counters: pl.stats,
 			clients: map[string]int{
 				"idle": q.Clients(pool.ClientIdle), "active": q.Clients(pool.ClientActive),
@@ -85,10 +92,10 @@ func (m *metrics) publish(p *Pooler) {
 				"login": q.Servers(pool.ServerLogin), "idle": q.Servers(pool.ServerIdle), "used": q.Servers(pool.ServerUsed),
 				"tested": q.Servers(pool.ServerTested), "active": q.Servers(pool.ServerActive), "canceled": q.Servers(pool.ServerCanceled),
 			},
-			maxWait: q.MaxWait(p.loop.Now()).Seconds(),
+			maxWait: q.MaxWait(w.loop.Now()).Seconds(),
 		})
 	}
-	m.latest.Store(&figures)
+	f.latest.Store(&list)
 }
 
 // Describe is part of prometheus.Collector.
@@ -103,7 +110,13 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect is part of prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range *m.latest.Load() {
+	for _, w := range m.p.workers {
+		m.collect(ch, *w.figures.latest.Load())
+	}
+}
+
+func (m *metrics) collect(ch chan<- prometheus.Metric, list []poolFigures) {
+	for _, f := range list {
 		for state, n := range f.clients {
 			ch <- prometheus.MustNewConstMetric(clientsDesc, prometheus.GaugeValue, float64(n), f.database, f.user, state)
 		}

@@ -114,10 +114,10 @@ const resolveTimeout = 10 * time.Second
 
 // resolve finds a host's address and calls done in the loop, at once when it is
 // known. Names are asked for in a goroutine and kept for dns_max_ttl.
-func (p *Pooler) resolve(host string, port int, done func(target, error)) {
+func (w *worker) resolve(host string, port int, done func(target, error)) {
 	switch {
 	case host == "":
-		done(unixTarget(p.set.UnixSocketDir, port), nil)
+		done(unixTarget(w.set.UnixSocketDir, port), nil)
 		return
 	case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
 		done(unixTarget(host, port), nil)
@@ -127,7 +127,7 @@ func (p *Pooler) resolve(host string, port int, done func(target, error)) {
 		done(ipTarget(ip, port), nil)
 		return
 	}
-	e := p.dns[host]
+	e := w.dns[host]
 	answer := func() {
 		if e.err != nil {
 			done(target{}, fmt.Errorf("server DNS lookup failed: %w", e.err))
@@ -136,28 +136,28 @@ func (p *Pooler) resolve(host string, port int, done func(target, error)) {
 		e.next++
 		done(ipTarget(e.addrs[e.next%len(e.addrs)], port), nil)
 	}
-	if e != nil && e.wait == nil && p.loop.Now() < e.until {
+	if e != nil && e.wait == nil && w.loop.Now() < e.until {
 		answer()
 		return
 	}
 	if e == nil {
 		e = &dnsEntry{}
-		p.dns[host] = e
+		w.dns[host] = e
 	}
 	e.wait = append(e.wait, answer)
 	if len(e.wait) > 1 {
 		return
 	}
-	p.background(func() func() {
+	w.background(func() func() {
 		ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 		defer cancel()
 		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		return func() {
-			ttl := p.set.DNSMaxTTL
+			ttl := w.set.DNSMaxTTL
 			if e.addrs, e.err = addrs, err; err != nil {
-				ttl = p.set.DNSNXDomainTTL
+				ttl = w.set.DNSNXDomainTTL
 			}
-			e.until = p.loop.Now() + ttl
+			e.until = w.loop.Now() + ttl
 			wait := e.wait
 			e.wait = nil
 			for _, f := range wait {

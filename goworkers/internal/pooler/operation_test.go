@@ -426,7 +426,7 @@ func (r *rig) sweeps(n int) {
 	r.t.Helper()
 	for range n {
 		done := make(chan struct{})
-		r.p.loop.Post(func() { r.p.sweep(); close(done) })
+		r.p.main.loop.Post(func() { r.p.main.sweep(); close(done) })
 		<-done
 	}
 }
@@ -449,7 +449,7 @@ func TestStrangersMakeNoDatabases(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(time.Minute))
 	conn.Write(pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: "slow"}}))
 	request := skipTo(t, conn, pgwire.MsgAuthentication)
-	r.waitFor("time to forget databases", func() bool { return time.Since(r.p.loop.Start()) > 200*time.Millisecond })
+	r.waitFor("time to forget databases", func() bool { return time.Since(r.p.main.loop.Start()) > 200*time.Millisecond })
 	r.sweeps(1)
 	conn.Write(pgwire.AppendPassword(nil, pgwire.MD5Answer(pgwire.MD5Secret("postgres", "right"), [4]byte(request[4:]))))
 	skipTo(t, conn, pgwire.MsgReadyForQuery)

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,7 +20,6 @@ import (
 	"goworkers/internal/pooler/evloop"
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/pool"
-	"goworkers/pgwire"
 )
 
 // Version is what SHOW VERSION and --version say.
@@ -43,14 +44,20 @@ const (
 	closingClients         // ends when no client is left
 )
 
-// Pooler is the whole pooler. Everything in it belongs to the loop's thread.
+// Pooler is the whole pooler: what its loops share. It belongs to the first loop, main,
+// which accepts clients, logs them in and serves the console; the others read it, and
+// stand still while it is changed (alone).
 type Pooler struct {
-	options Options
-	loop    *evloop.Loop
-	buffers evloop.Buffers
-	log     *logrus.Logger
-	logOut  *logWriter
-	workers sync.WaitGroup // goroutines for slow things
+	options    Options
+	began      time.Time // all times count from it
+	log        *logrus.Logger
+	logOut     *logWriter
+	goroutines sync.WaitGroup // for slow things
+
+	main    *worker
+	workers []*worker
+	isAlone bool
+	awaited atomic.Bool // a console, or the end, waits for something
 
 	cfg       *ini.Config
 	set       *settings
@@ -58,23 +65,16 @@ type Pooler struct {
 	authFile  *ini.AuthFile
 	tracked   tracked
 	mockKey   []byte
-	manager   pool.Manager
 	databases map[string]*database
 	users     map[string]*user
 	dying     []*dbPool // of removed databases
 
 	listeners   []*listener
 	acceptAgain time.Duration // accepting rests until then; 0: it does not
-	clients     map[*client]struct{}
-	logins      map[*client]struct{}
-	linger      map[*client]struct{}
-	carriers    map[*carrier]struct{}
 	consoles    map[*console]struct{}
 	dns         map[string]*dnsEntry
-	clientCount int // in max_client_conn
-	servers     int
-	lastID      uint64
-	scratch     []byte
+	clientCount atomic.Int64 // in max_client_conn
+	lastID      atomic.Uint64
 	paused      bool
 	closing     closing
 	consolePool *dbPool
@@ -82,25 +82,15 @@ type Pooler struct {
 	periodEnds  [2]time.Duration
 	nextPeriod  time.Duration
 	metrics     *metrics
-	draining    bool
 }
 
-// newPooler makes the maps and lists of a pooler.
-func newPooler(cfg *ini.Config, opt Options) *Pooler {
+// newPooler makes a pooler with its loops, and puts nothing in force yet.
+func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 	p := &Pooler{
-		options: opt, mockKey: make([]byte, 32),
-		databases: map[string]*database{}, users: map[string]*user{}, clients: map[*client]struct{}{},
-		logins: map[*client]struct{}{}, linger: map[*client]struct{}{}, carriers: map[*carrier]struct{}{},
-		consoles: map[*console]struct{}{}, dns: map[string]*dnsEntry{}, cfg: cfg,
+		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
+		users: map[string]*user{}, consoles: map[*console]struct{}{}, dns: map[string]*dnsEntry{}, cfg: cfg,
 	}
 	rand.Read(p.mockKey)
-	p.consolePool = &dbPool{p: p, db: &database{Database: &ini.Database{}, p: p, name: consoleName}}
-	return p
-}
-
-// New makes a pooler that listens and is ready to Run.
-func New(cfg *ini.Config, opt Options) (*Pooler, error) {
-	p := newPooler(cfg, opt)
 	var err error
 	if p.set, err = newSettings(cfg); err != nil {
 		return nil, err
@@ -112,8 +102,23 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 		return nil, fmt.Errorf("%s: [pgbouncer] logfile = %s: %w", cfg.Path, cfg.LogFile, err)
 	}
 	p.log = newLog(p.logOut)
-	if p.loop, err = evloop.New(evloop.Hooks{Sweep: p.sweep, Turn: p.turn}); err != nil {
-		p.logOut.Close()
+	for i := range cfg.Threads {
+		w, err := newWorker(p, i)
+		if err != nil {
+			p.end()
+			return nil, err
+		}
+		p.workers = append(p.workers, w)
+	}
+	p.main = p.workers[0]
+	p.consolePool = &dbPool{w: p.main, db: &database{Database: &ini.Database{}, p: p, name: consoleName}}
+	return p, nil
+}
+
+// New makes a pooler that listens and is ready to Run.
+func New(cfg *ini.Config, opt Options) (*Pooler, error) {
+	p, err := newPooler(cfg, opt)
+	if err != nil {
 		return nil, err
 	}
 	if err := p.start(); err != nil {
@@ -141,7 +146,7 @@ func (p *Pooler) start() error {
 			return fmt.Errorf("%s: [pgbouncer] metrics_listen = %s: %w", p.cfg.Path, p.set.MetricsListen, err)
 		}
 	}
-	p.nextPeriod = p.loop.Tick() + p.set.StatsPeriod
+	p.nextPeriod = p.main.loop.Tick() + p.set.StatsPeriod
 	p.log.Info("process up: " + Version)
 	return nil
 }
@@ -199,7 +204,7 @@ func (p *Pooler) listen() error {
 	var problems []string
 	add := func(l *listener, err error, name string) {
 		if err == nil {
-			err = p.loop.Add(l.fd, evloop.Readable, l)
+			err = p.main.loop.Add(l.fd, evloop.Readable, l)
 		}
 		if err != nil {
 			text := fmt.Sprintf("cannot listen on %s: %v", name, err)
@@ -235,10 +240,26 @@ func (p *Pooler) listen() error {
 
 // Run serves until the pooler is told to end.
 func (p *Pooler) Run() error {
-	err := p.loop.Run()
+	var others sync.WaitGroup
+	errs := make([]error, len(p.workers))
+	for _, w := range p.workers[1:] {
+		others.Go(func() {
+			if errs[w.index] = w.loop.Run(); errs[w.index] != nil {
+				p.Stop()
+			}
+		})
+	}
+	errs[0] = p.main.loop.Run()
+	for _, w := range p.workers[1:] {
+		w.loop.Stop()
+	}
+	others.Wait()
 	p.end()
-	return err
+	return errors.Join(errs...)
 }
+
+// Stop makes Run return soon; any goroutine may call it.
+func (p *Pooler) Stop() { p.main.loop.Stop() }
 
 // Close ends a pooler that was not Run.
 func (p *Pooler) Close() error {
@@ -246,39 +267,69 @@ func (p *Pooler) Close() error {
 	return nil
 }
 
-// end closes everything that is open.
+// end closes everything that is open; no loop runs any more.
 func (p *Pooler) end() {
 	for _, l := range p.listeners {
 		l.close()
 	}
-	for c := range p.clients {
-		c.shut()
-	}
-	for c := range p.linger {
-		c.shut()
-	}
-	for r := range p.carriers {
-		r.shut()
-	}
-	for _, pl := range p.manager.Pools() {
-		pl.EachServer(func(ps *pool.Server) {
-			if s, ok := ps.Owner.(*server); ok {
-				s.shut()
-			}
-		})
+	for _, w := range p.workers {
+		w.shut()
 	}
 	if p.metrics != nil {
 		p.metrics.stop()
 	}
-	p.loop.Stop()
-	p.workers.Wait()
-	p.loop.Close()
+	for _, w := range p.workers {
+		w.loop.Stop()
+	}
+	p.goroutines.Wait()
+	for _, w := range p.workers {
+		w.loop.Close()
+	}
 	p.logOut.Close()
+}
+
+// alone runs f while all other loops stand still: f may then read and change what
+// belongs to any of them. Only the first loop calls it, for what is rare: the console,
+// RELOAD, new pools, statistics.
+func (p *Pooler) alone(f func()) {
+	if p.isAlone || len(p.workers) == 1 {
+		f()
+		return
+	}
+	p.isAlone = true
+	var still sync.WaitGroup
+	goOn := make(chan struct{})
+	for _, w := range p.workers[1:] {
+		still.Add(1)
+		if !w.loop.Post(func() { still.Done(); <-goOn }) {
+			still.Done()
+		}
+	}
+	still.Wait()
+	f()
+	close(goOn)
+	p.isAlone = false
+}
+
+// carryOutAll has the loops do what was decided; it is for use within alone.
+func (p *Pooler) carryOutAll() {
+	for _, w := range p.workers {
+		w.run()
+	}
+}
+
+// eachPool calls f for all pools; it is for use within alone.
+func (p *Pooler) eachPool(f func(*dbPool)) {
+	for _, w := range p.workers {
+		for _, q := range w.manager.Pools() {
+			f(q.Owner.(*dbPool))
+		}
+	}
 }
 
 // Signal does what a signal asks for; any goroutine may call it.
 func (p *Pooler) Signal(sig os.Signal) {
-	p.loop.Post(func() {
+	p.main.loop.Post(func() {
 		switch sig {
 		case syscall.SIGHUP:
 			p.log.Info("got SIGHUP, re-reading config")
@@ -291,7 +342,7 @@ func (p *Pooler) Signal(sig os.Signal) {
 			p.shutdown(closingClients)
 		case syscall.SIGQUIT:
 			p.log.Info("got SIGQUIT, fast exit")
-			p.loop.Stop()
+			p.Stop()
 		case syscall.SIGUSR1:
 			p.log.Info("got SIGUSR1, pausing all activity")
 			p.pauseAll()
@@ -310,10 +361,11 @@ func (p *Pooler) Signal(sig os.Signal) {
 func (p *Pooler) shutdown(how closing) {
 	if p.closing != closingNot {
 		p.log.Info("asked again to shut down, fast exit")
-		p.loop.Stop()
+		p.Stop()
 		return
 	}
 	p.closing = how
+	p.awaited.Store(true)
 	var kept []*listener
 	for _, l := range p.listeners {
 		if !l.tcp {
@@ -321,7 +373,7 @@ func (p *Pooler) shutdown(how closing) {
 			kept = append(kept, l)
 			continue
 		}
-		p.loop.Remove(l.fd)
+		p.main.loop.Remove(l.fd)
 		l.close()
 	}
 	p.listeners = kept
@@ -330,253 +382,112 @@ func (p *Pooler) shutdown(how closing) {
 	}
 }
 
-func (p *Pooler) pauseAll() {
-	p.paused = true
-	for _, db := range p.databases {
-		p.pause(db)
+// eachClient calls f for all clients; it is for use within alone.
+func (p *Pooler) eachClient(f func(*client)) {
+	for _, w := range p.workers {
+		for c := range w.clients {
+			f(c)
+		}
 	}
 }
 
+func (p *Pooler) pauseAll() {
+	p.alone(func() {
+		p.paused = true
+		for _, db := range p.databases {
+			p.pause(db)
+		}
+		p.carryOutAll()
+	})
+}
+
+// pause, resume and busy are for use within alone.
 func (p *Pooler) pause(db *database) {
 	db.paused = true
 	for _, pl := range db.pools {
-		pl.Pause(p.loop.Now())
+		pl.Pause(p.now())
 	}
 }
 
 func (p *Pooler) resumeAll() {
-	p.paused = false
-	for _, db := range p.databases {
-		p.resume(db)
-	}
+	p.alone(func() {
+		p.paused = false
+		for _, db := range p.databases {
+			p.resume(db)
+		}
+		p.carryOutAll()
+	})
 }
 
 func (p *Pooler) resume(db *database) {
 	db.paused = false
 	for _, pl := range db.pools {
-		pl.Resume(p.loop.Now())
+		pl.Resume(p.now())
 	}
 }
 
 // busy tells whether servers are in use.
 func (p *Pooler) busy(only *database) bool {
-	for _, pl := range p.manager.Pools() {
-		if (only == nil || pl.Owner.(*dbPool).db == only) && pl.Busy() {
-			return true
-		}
-	}
-	return false
+	found := false
+	p.eachPool(func(pl *dbPool) {
+		found = found || (only == nil || pl.db == only) && pl.Busy()
+	})
+	return found
 }
 
-// background runs work in a goroutine, and what it returns in the loop.
-func (p *Pooler) background(work func() func()) {
-	p.workers.Add(1)
-	go func() {
-		defer p.workers.Done()
-		p.loop.Post(work())
-	}()
-}
+// now is the time of the first loop's turn.
+func (p *Pooler) now() time.Duration { return p.main.loop.Now() }
 
-// run carries out what the state machine has decided.
-func (p *Pooler) run() {
-	if p.draining {
+// atTurn is what the first loop does at the end of each of its turns.
+func (p *Pooler) atTurn() {
+	if !p.awaited.Load() {
 		return
 	}
-	p.draining = true
-	for a, ok := p.manager.Next(); ok; a, ok = p.manager.Next() {
-		s, _ := ownerOf[*server](a.Server)
-		switch a.Kind {
-		case pool.Connect:
-			p.openServer(a.Server)
-		case pool.Link:
-			c := a.Client.Owner.(*client)
-			if c.pc.Server() != a.Server {
-				continue // one of them has gone since
-			}
-			p.link(c, s)
-			c.resume()
-		case pool.Reset:
-			s.ownQuery(p.set.ServerResetQuery)
-		case pool.Check:
-			query := p.set.ServerCheckQuery
-			if query == "<empty>" {
-				query = ""
-			}
-			s.ownQuery(query)
-		case pool.CloseServer:
-			if s != nil {
-				p.closeServer(s, a.Reason.Message)
-			}
-		case pool.DropClient:
-			a.Client.Owner.(*client).dropped(a.Reason)
-		case pool.Welcome:
-			if c := a.Client.Owner.(*client); c.fd >= 0 && c.phase == phaseWelcome {
-				c.welcome()
-			}
-		case pool.ReserveTaken:
-			pl := a.Pool.Owner.(*dbPool)
-			p.log.Info("taking connection from reserve_pool: " + pl.db.name + "/" + pl.user)
+	p.alone(func() {
+		for c := range p.consoles {
+			c.goOn()
 		}
-	}
-	p.draining = false
-}
-
-func ownerOf[T any](s *pool.Server) (t T, ok bool) {
-	if s == nil {
-		return t, false
-	}
-	t, ok = s.Owner.(T)
-	return t, ok
-}
-
-// turn is the end of each turn of the loop.
-func (p *Pooler) turn() {
-	p.run()
-	for c := range p.consoles {
-		c.goOn()
-	}
-	switch p.closing {
-	case closingServers:
-		if !p.busy(nil) {
+		switch {
+		case p.closing == closingServers && !p.busy(nil):
 			p.log.Info("server connections dropped, exiting")
-			p.loop.Stop()
-		}
-	case closingClients:
-		if p.clientCount == 0 {
+			p.Stop()
+		case p.closing == closingClients && p.clientCount.Load() == 0:
 			p.log.Info("all clients have disconnected, exiting")
-			p.loop.Stop()
+			p.Stop()
 		}
-	}
+		p.awaited.Store(p.closing != closingNot || p.consoleWaits())
+	})
 }
 
-// sweep does what time brings.
-func (p *Pooler) sweep() {
-	now := p.loop.Now()
-	p.manager.Sweep(now)
-	p.run()
-	for _, pl := range p.manager.Pools() {
-		p.sweepPool(pl.Owner.(*dbPool), now)
-	}
-	p.run()
-	if limit := p.set.ClientLoginTimeout; limit > 0 {
-		for c := range p.logins {
-			if now-c.since >= limit {
-				p.failClient(c, "", "client_login_timeout")
-			}
-		}
-	}
-	for c := range p.linger {
-		if now-c.since >= lingerTime {
-			p.closeClient(c, "")
-		}
-	}
-	for r := range p.carriers {
-		if limit := p.set.CancelWaitTimeout; limit > 0 && now-r.since >= limit {
-			if r.sent {
-				// It may still arrive, when the server has another client.
-				r.cancel.Server.RequireClose("cancel_wait_timeout")
-			}
-			r.done()
-		}
-	}
-	dying := p.dying
-	p.dying = nil
-	for _, pl := range dying {
-		if !p.manager.RemovePool(pl.Pool) {
-			p.dying = append(p.dying, pl)
-		}
+// atSweep is what the first loop does in each sweep for all of them.
+func (p *Pooler) atSweep(now time.Duration) {
+	if len(p.dying) > 0 {
+		p.alone(p.bury)
 	}
 	p.expireAutoDatabases(now)
 	if p.acceptAgain != 0 && now >= p.acceptAgain {
 		p.acceptAgain = 0
 		for _, l := range p.listeners {
-			p.loop.Modify(l.fd, evloop.Readable)
+			p.main.loop.Modify(l.fd, evloop.Readable)
 		}
-	}
-	if p.metrics != nil {
-		p.metrics.publish(p)
 	}
 	if now >= p.nextPeriod {
 		p.nextPeriod = now + p.set.StatsPeriod
-		p.endPeriod()
-	}
-	p.run()
-}
-
-// lingerTime is how long a closed client may take for its last bytes.
-const lingerTime = 10 * time.Second
-
-// sweepPool ends what takes too long.
-func (p *Pooler) sweepPool(pl *dbPool, now time.Duration) {
-	over := func(since, limit time.Duration) bool { return limit > 0 && since != 0 && now-since >= limit }
-	var late []*server
-	var why []string
-	pl.EachServer(func(ps *pool.Server) {
-		s, ok := ps.Owner.(*server)
-		if !ok || s.cl == nil {
-			return
-		}
-		reason := ""
-		switch {
-		case over(s.queryStart, pl.limits.query):
-			reason = "query timeout"
-		case s.queryStart == 0 && over(s.idleStart, pl.limits.idleTransaction):
-			reason = "idle transaction timeout"
-		case over(s.xactStart, pl.limits.transaction):
-			reason = "transaction timeout"
-		default:
-			return
-		}
-		late, why = append(late, s), append(why, reason)
-	})
-	for i, s := range late {
-		pl.KillLink(s.ps, pool.Failure{Message: why[i]}, now)
-	}
-	p.notifyWaiters(pl, now)
-	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {
-		return
-	}
-	var idle []*client
-	pl.EachClient(func(pc *pool.Client) {
-		c := pc.Owner.(*client)
-		switch pc.State() {
-		case pool.ClientIdle:
-			if over(max(1, pc.Since()), pl.limits.clientIdle) {
-				idle = append(idle, c)
-			}
-		case pool.ClientWaiting:
-			if over(max(1, pc.Since()), pl.limits.query) {
-				idle = append(idle, c)
-			}
-		}
-	})
-	for _, c := range idle {
-		reason := "client_idle_timeout"
-		if c.pc.State() == pool.ClientWaiting {
-			reason = "query_timeout"
-		}
-		p.failClient(c, "", reason)
+		p.alone(p.endPeriod)
 	}
 }
 
-// notifyWaiters tells clients that have waited for query_wait_notify what holds them up.
-func (p *Pooler) notifyWaiters(pl *dbPool, now time.Duration) {
-	limit := p.set.QueryWaitNotify
-	if limit <= 0 {
-		return
+// bury forgets the pools of removed databases that have become empty.
+func (p *Pooler) bury() {
+	dying := p.dying
+	p.dying = nil
+	for _, pl := range dying {
+		if !pl.w.manager.RemovePool(pl.Pool) {
+			p.dying = append(p.dying, pl)
+			continue
+		}
+		pl.w.pools--
 	}
-	pl.EachWaiter(func(pc *pool.Client) bool {
-		if now-pc.Since() < limit {
-			return false // those behind it came later
-		}
-		if c := pc.Owner.(*client); !c.notified {
-			c.notified = true
-			// Should this fail, reading from the client will tell.
-			c.send(pgwire.AppendNoticeResponse(nil, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000",
-				Message: "No server connection available in postgres backend, client being queued"}))
-		}
-		return true
-	})
 }
 
 // expireAutoDatabases forgets databases made from * that nobody has used for long.
@@ -586,7 +497,7 @@ func (p *Pooler) expireAutoDatabases(now time.Duration) {
 		return
 	}
 	for _, db := range p.databases {
-		if !db.auto || db.clients > 0 || db.group.Servers() > 0 || db.paused {
+		if !db.auto || db.clients.Load() > 0 || db.group.Servers() > 0 || db.paused {
 			db.idle = now
 		} else if now-db.idle >= limit {
 			p.removeDatabase(db, "autodb idle timeout")
@@ -594,17 +505,14 @@ func (p *Pooler) expireAutoDatabases(now time.Duration) {
 	}
 }
 
-// closePending tells whether servers are still linked that are to be closed.
+// closePending tells whether servers are still linked that are to be closed; it is for
+// use within alone.
 func (p *Pooler) closePending(only *database) bool {
-	for _, q := range p.manager.Pools() {
-		if only != nil && q.Owner.(*dbPool).db != only {
-			continue
+	found := false
+	p.eachPool(func(pl *dbPool) {
+		if only == nil || pl.db == only {
+			pl.EachServer(func(s *pool.Server) { found = found || s.CloseNeeded() })
 		}
-		found := false
-		q.EachServer(func(s *pool.Server) { found = found || s.CloseNeeded() })
-		if found {
-			return true
-		}
-	}
-	return false
+	})
+	return found
 }

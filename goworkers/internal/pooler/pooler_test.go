@@ -99,7 +99,7 @@ func start(t *testing.T, c config) *rig {
 	}
 	go func() { r.done <- r.p.Run() }()
 	t.Cleanup(func() {
-		r.p.loop.Stop()
+		r.p.main.loop.Stop()
 		if err := <-r.done; err != nil {
 			t.Error(err)
 		}

@@ -40,7 +40,6 @@ type server struct {
 	broken  bool // writing fails; reading will tell why
 	dirty   bool // spoke without being asked
 	refused bool // a query of the pooler's own failed
-	gone    bool // not counted any more
 
 	lateRelease bool // to be released when its client's current message is through
 
@@ -71,16 +70,14 @@ func (s *server) prefix() string {
 }
 
 // openServer carries out Connect.
-func (p *Pooler) openServer(ps *pool.Server) {
+func (w *worker) openServer(ps *pool.Server) {
 	pl := ps.Pool().Owner.(*dbPool)
-	p.lastID++
-	s := &server{conn: conn{p: p, fd: -1}, ps: ps, pl: pl, vars: noVars, id: p.lastID, since: p.loop.Now()}
+	s := &server{conn: conn{w: w, fd: -1}, ps: ps, pl: pl, vars: noVars, id: w.lastID.Add(1), since: w.loop.Now()}
 	ps.Owner = s
 	s.login = &serverLoginState{auth: pgwire.ClientAuth{User: pl.user}}
 	s.login.auth.Secret, s.login.auth.Keys = pl.serverSecret()
 	host := pl.nextHost()
-	p.servers++
-	p.resolve(host, pl.db.Port, func(t target, err error) {
+	w.resolve(host, pl.db.Port, func(t target, err error) {
 		if ps.State() != pool.ServerLogin {
 			return // closed meanwhile
 		}
@@ -88,13 +85,13 @@ func (p *Pooler) openServer(ps *pool.Server) {
 			err = s.connect(t)
 		}
 		if err != nil {
-			p.serverLoginFailed(s, pool.Failure{Message: err.Error()}, false)
+			w.serverLoginFailed(s, pool.Failure{Message: err.Error()}, false)
 		}
 	})
 }
 
 func (s *server) connect(t target) error {
-	fd, busy, err := dial(t, &s.p.set.sockets)
+	fd, busy, err := dial(t, &s.w.set.sockets)
 	if err != nil {
 		return fmt.Errorf("connect failed: %w", err)
 	}
@@ -113,7 +110,7 @@ func (s *server) connect(t target) error {
 // connected begins the login once the socket is connected.
 func (s *server) connected() {
 	if err := socketError(int(s.fd)); err != nil {
-		s.p.serverLoginFailed(s, pool.Failure{Message: "connect failed: " + err.Error()}, false)
+		s.w.serverLoginFailed(s, pool.Failure{Message: "connect failed: " + err.Error()}, false)
 		return
 	}
 	if sa, err := syscall.Getsockname(int(s.fd)); err == nil {
@@ -125,8 +122,8 @@ func (s *server) connected() {
 	if s.local.IsValid() {
 		from = s.local.String()
 	}
-	if s.p.set.LogConnections {
-		s.p.log.Info(s.prefix() + "new connection to server (from " + from + ")")
+	if s.w.set.LogConnections {
+		s.w.log.Info(s.prefix() + "new connection to server (from " + from + ")")
 	}
 	s.write(pgwire.AppendStartup(nil, s.pl.startupParams()))
 }
@@ -136,7 +133,7 @@ func (s *server) connected() {
 func (s *server) processOwn(data []byte) int {
 	typ, size, ok, err := pgwire.ParseHeader(data)
 	if err != nil {
-		s.p.serverLost(s, err)
+		s.w.serverLost(s, err)
 		return 0
 	}
 	if !ok {
@@ -146,7 +143,7 @@ func (s *server) processOwn(data []byte) int {
 	case pgwire.MsgAuthentication, pgwire.MsgBackendKeyData, pgwire.MsgParameterStatus,
 		pgwire.MsgReadyForQuery, pgwire.MsgErrorResponse, pgwire.MsgNegotiateProtocolVersion:
 		if size > evloop.BufferSize/2 {
-			s.p.serverLost(s, fmt.Errorf("%s of %d bytes", pgwire.TypeName(typ, false), size))
+			s.w.serverLost(s, fmt.Errorf("%s of %d bytes", pgwire.TypeName(typ, false), size))
 			return 0
 		}
 		if size > len(data) || s.login != nil && s.login.busy {
@@ -155,7 +152,7 @@ func (s *server) processOwn(data []byte) int {
 		s.handleOwn(typ, data[pgwire.HeaderSize:size])
 		return size
 	case pgwire.MsgCopyInResponse, pgwire.MsgCopyBothResponse:
-		s.p.serverLost(s, errors.New("a query of the pooler's own began a COPY"))
+		s.w.serverLost(s, errors.New("a query of the pooler's own began a COPY"))
 		return 0
 	}
 	s.drop = true
@@ -172,20 +169,20 @@ func (s *server) handleOwn(typ byte, body []byte) {
 	case pgwire.MsgBackendKeyData:
 		key, err := pgwire.ParseBackendKeyData(body)
 		if err != nil {
-			s.p.serverLost(s, err)
+			s.w.serverLost(s, err)
 			return
 		}
 		s.key = append([]byte(nil), key...)
 	case pgwire.MsgErrorResponse:
 		rep, err := pgwire.ParseReport(body)
 		if err != nil {
-			s.p.serverLost(s, err)
+			s.w.serverLost(s, err)
 			return
 		}
 		s.ownError(rep)
 	case pgwire.MsgReadyForQuery:
 		if len(body) != 1 {
-			s.p.serverLost(s, errReadySize)
+			s.w.serverLost(s, errReadySize)
 			return
 		}
 		s.status = body[0]
@@ -197,25 +194,25 @@ func (s *server) handleOwn(typ byte, body []byte) {
 func (s *server) ownError(rep *pgwire.Report) {
 	switch s.phase {
 	case serverLogin:
-		s.p.serverLoginFailed(s, pool.Failure{Code: rep.Code, Message: rep.Message}, rep.Code == codeCannotConnectNow)
+		s.w.serverLoginFailed(s, pool.Failure{Code: rep.Code, Message: rep.Message}, rep.Code == codeCannotConnectNow)
 	case serverGreeting:
-		s.p.log.Error(s.prefix() + "connect_query failed: " + rep.Message)
+		s.w.log.Error(s.prefix() + "connect_query failed: " + rep.Message)
 	case serverVars:
-		s.p.log.Warn(s.prefix() + "varcache_apply: " + rep.Message)
+		s.w.log.Warn(s.prefix() + "varcache_apply: " + rep.Message)
 		s.refused = true
 	case serverTest:
-		s.p.log.Warn(s.prefix() + "reset or check query failed: " + rep.Message)
+		s.w.log.Warn(s.prefix() + "reset or check query failed: " + rep.Message)
 		s.refused = true
 	}
 }
 
 // ownReady: what the pooler asked for is done.
 func (s *server) ownReady() {
-	p, now := s.p, s.p.loop.Now()
+	w, now := s.w, s.w.loop.Now()
 	switch s.phase {
 	case serverLogin:
 		if s.login == nil || !s.login.auth.Done() {
-			p.serverLost(s, errors.New("ReadyForQuery before AuthenticationOk"))
+			w.serverLost(s, errors.New("ReadyForQuery before AuthenticationOk"))
 			return
 		}
 		s.pl.rememberWelcome(s)
@@ -232,7 +229,7 @@ func (s *server) ownReady() {
 		s.varsDone()
 	case serverTest:
 		if s.refused || s.status != pgwire.TxIdle {
-			p.serverLost(s, errors.New("test query failed"))
+			w.serverLost(s, errors.New("test query failed"))
 			return
 		}
 		s.phase = serverForward
@@ -243,13 +240,13 @@ func (s *server) ownReady() {
 func (s *server) loggedIn() {
 	s.phase = serverForward
 	s.pl.failureLogged = ""
-	s.pl.ServerReady(s.ps, s.p.loop.Now())
+	s.pl.ServerReady(s.ps, s.w.loop.Now())
 }
 
 // authenticate answers the server; what takes long is computed in a goroutine.
 func (s *server) authenticate(body []byte) {
 	if s.phase != serverLogin || s.login == nil {
-		s.p.serverLost(s, errors.New("authentication asked for out of turn"))
+		s.w.serverLost(s, errors.New("authentication asked for out of turn"))
 		return
 	}
 	auth := &s.login.auth
@@ -259,7 +256,7 @@ func (s *server) authenticate(body []byte) {
 	}
 	s.login.busy = true
 	body = append([]byte(nil), body...)
-	s.p.background(func() func() {
+	s.w.background(func() func() {
 		out, err := auth.Answer(nil, body)
 		return func() {
 			if s.fd < 0 || s.login == nil {
@@ -278,7 +275,7 @@ func (s *server) authAnswer(out []byte, err error) {
 		if errors.Is(err, pgwire.ErrWrongPasswordType) {
 			why = "server login failed: wrong password type"
 		}
-		s.p.serverLoginFailed(s, pool.Failure{Message: why}, false)
+		s.w.serverLoginFailed(s, pool.Failure{Message: why}, false)
 		return
 	}
 	s.write(out)
@@ -295,7 +292,7 @@ func (s *server) resumeOwn() {
 	if s.fd >= 0 && used < b.Len() {
 		s.stash(b.Bytes()[used:])
 	}
-	s.p.buffers.Put(b)
+	s.w.buffers.Put(b)
 }
 
 // parameterStatus notes a parameter's value, for the client too if it has one.
@@ -307,7 +304,7 @@ func (s *server) parameterStatus(body []byte, c *client) {
 	if s.login != nil {
 		s.login.params = append(s.login.params, pgwire.Param{Name: string(name), Value: string(value)})
 	}
-	if i := s.p.tracked.index(string(name)); i >= 0 {
+	if i := s.w.tracked.index(string(name)); i >= 0 {
 		s.vars = withVar(s.vars, i, string(value))
 		if c != nil {
 			c.vars = withVar(c.vars, i, string(value))
@@ -317,8 +314,8 @@ func (s *server) parameterStatus(body []byte, c *client) {
 
 // link joins a client and a server for the time until release. It reports false when
 // the client's parameters must be set first; varsDone goes on then.
-func (p *Pooler) link(c *client, s *server) bool {
-	now := p.loop.Now()
+func (w *worker) link(c *client, s *server) bool {
+	now := w.loop.Now()
 	c.srv, s.cl = s, c
 	s.pending.reset()
 	s.dirty = false
@@ -328,12 +325,12 @@ func (p *Pooler) link(c *client, s *server) bool {
 	if c.vars == s.vars {
 		return true
 	}
-	p.scratch = p.tracked.appendChanges(p.scratch[:0], c.vars, s.vars)
-	if len(p.scratch) == 0 {
+	w.scratch = w.tracked.appendChanges(w.scratch[:0], c.vars, s.vars)
+	if len(w.scratch) == 0 {
 		return true
 	}
 	s.phase, s.refused = serverVars, false
-	s.write(p.scratch)
+	s.write(w.scratch)
 	return false
 }
 
@@ -341,7 +338,7 @@ func (p *Pooler) link(c *client, s *server) bool {
 func (s *server) varsDone() {
 	c := s.cl
 	if s.refused || s.status != pgwire.TxIdle {
-		s.pl.KillLink(s.ps, pool.Failure{Message: "invalid server parameter"}, s.p.loop.Now())
+		s.pl.KillLink(s.ps, pool.Failure{Message: "invalid server parameter"}, s.w.loop.Now())
 		return
 	}
 	s.phase = serverForward
@@ -350,10 +347,10 @@ func (s *server) varsDone() {
 	}
 	// The server's spelling is the one that the next comparison meets.
 	set, server := c.vars.Value(), s.vars.Value()
-	for i, name := range s.p.tracked {
+	for i, name := range s.w.tracked {
 		if server[i] != "" {
 			if set[i] != server[i] {
-				s.p.log.Debug(c.prefix() + "varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
+				s.w.log.Debug(c.prefix() + "varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
 			}
 			set[i] = server[i]
 		}
@@ -369,65 +366,61 @@ func (s *server) ownQuery(sql string) {
 }
 
 // closeServer carries out CloseServer.
-func (p *Pooler) closeServer(s *server, reason string) {
+func (w *worker) closeServer(s *server, reason string) {
 	if s.fd >= 0 {
-		if p.set.LogDisconnections {
-			p.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", s.prefix(), reason, int((p.loop.Now()-s.since)/time.Second)))
+		if w.set.LogDisconnections {
+			w.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", s.prefix(), reason, int((w.loop.Now()-s.since)/time.Second)))
 		}
 		if s.phase >= serverForward && s.out == nil && !s.broken {
 			evloop.Write(int(s.fd), pgwire.AppendTerminate(nil))
 		}
 	}
-	p.forgetServer(s)
+	w.forgetServer(s)
 }
 
-func (p *Pooler) forgetServer(s *server) {
+func (w *worker) forgetServer(s *server) {
 	if c := s.cl; c != nil {
 		c.cut = s.remain > 0 && !s.drop
 		s.cl, c.srv = nil, nil
 	}
 	s.shut()
-	if !s.gone {
-		s.gone = true
-		p.servers--
-	}
 }
 
 // serverLost: the connection is gone, or says what it must not.
-func (p *Pooler) serverLost(s *server, err error) {
+func (w *worker) serverLost(s *server, err error) {
 	why := "server conn crashed?"
 	if s.login != nil {
 		what := "server closed the connection during login"
 		if err != errEOF {
 			what = "login failed: " + err.Error()
 		}
-		p.serverLoginFailed(s, pool.Failure{Message: what}, false)
+		w.serverLoginFailed(s, pool.Failure{Message: what}, false)
 		return
 	}
 	reason := why
 	if err != errEOF {
 		reason += " (" + err.Error() + ")"
 	}
-	p.closeServer(s, reason)
-	s.pl.ServerLost(s.ps, pool.Failure{Message: why}, p.loop.Now())
+	w.closeServer(s, reason)
+	s.pl.ServerLost(s.ps, pool.Failure{Message: why}, w.loop.Now())
 }
 
 // closeDirty closes a free server that said something.
-func (p *Pooler) closeDirty(s *server) {
-	p.closeServer(s, "idle server got dirty")
-	s.pl.ServerLost(s.ps, pool.Failure{Message: "server conn crashed?"}, p.loop.Now())
+func (w *worker) closeDirty(s *server) {
+	w.closeServer(s, "idle server got dirty")
+	s.pl.ServerLost(s.ps, pool.Failure{Message: "server conn crashed?"}, w.loop.Now())
 }
 
 // serverLoginFailed tells the pool, and the log when it is news.
-func (p *Pooler) serverLoginFailed(s *server, why pool.Failure, starting bool) {
+func (w *worker) serverLoginFailed(s *server, why pool.Failure, starting bool) {
 	if s.pl.failureLogged != why.Message {
 		s.pl.failureLogged = why.Message
-		p.log.Warn(s.prefix() + "server login failed: " + strings.TrimPrefix(why.Message, "server login failed: "))
+		w.log.Warn(s.prefix() + "server login failed: " + strings.TrimPrefix(why.Message, "server login failed: "))
 	}
-	p.forgetServer(s)
+	w.forgetServer(s)
 	if s.ps.State() == pool.ServerLogin {
-		s.pl.LoginFailed(s.ps, why, starting, p.loop.Now())
+		s.pl.LoginFailed(s.ps, why, starting, w.loop.Now())
 		return
 	}
-	s.pl.ServerLost(s.ps, why, p.loop.Now())
+	s.pl.ServerLost(s.ps, why, w.loop.Now())
 }

@@ -75,7 +75,12 @@ func (s *settings) ignores(name string) bool {
 }
 
 // apply puts a configuration in force, at start and at RELOAD.
-func (p *Pooler) apply(cfg *ini.Config) error {
+func (p *Pooler) apply(cfg *ini.Config) (err error) {
+	p.alone(func() { err = p.applyAlone(cfg) })
+	return err
+}
+
+func (p *Pooler) applyAlone(cfg *ini.Config) error {
 	set, err := newSettings(cfg)
 	if err != nil {
 		return err
@@ -83,7 +88,6 @@ func (p *Pooler) apply(cfg *ini.Config) error {
 	p.cfg, p.set = cfg, set
 	p.setVerbosity()
 	p.loadUsers()
-	now := p.loop.Now()
 	for name, db := range p.databases {
 		conf := cfg.Databases[name]
 		if conf == nil && db.auto {
@@ -113,7 +117,10 @@ func (p *Pooler) apply(cfg *ini.Config) error {
 			p.addDatabase(name, conf)
 		}
 	}
-	p.manager.Sweep(now)
+	for _, w := range p.workers {
+		w.manager.Sweep(p.now())
+		w.run()
+	}
 	return nil
 }
 
@@ -160,12 +167,15 @@ func (p *Pooler) loadUsers() {
 
 // removeDatabase drops a database with its clients.
 func (p *Pooler) removeDatabase(db *database, reason string) {
-	db.dead = true
-	delete(p.databases, db.name)
-	for _, pl := range db.pools {
-		pl.Kill(reason, p.loop.Now())
-		p.dying = append(p.dying, pl)
-	}
+	p.alone(func() {
+		db.dead = true
+		delete(p.databases, db.name)
+		for _, pl := range db.pools {
+			pl.Kill(reason, p.now())
+			p.dying = append(p.dying, pl)
+		}
+		p.carryOutAll()
+	})
 }
 
 // reload reads the configuration file again. What is wrong with it is logged, and

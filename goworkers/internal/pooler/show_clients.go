@@ -16,9 +16,9 @@ const connColumns = "type user database replication state addr port:i local_addr
 
 func showClients(p *Pooler, t *table) {
 	t.columns = columns(connColumns)
-	for c := range p.clients {
+	p.eachClient(func(c *client) {
 		if c.phase != phaseActive && c.phase != phaseConsole && c.phase != phaseWelcome {
-			continue
+			return
 		}
 		db, user, state := consoleName, "", "active"
 		if c.user != nil {
@@ -30,7 +30,7 @@ func showClients(p *Pooler, t *table) {
 			db = c.pl.db.name
 			switch c.pc.State() {
 			case pool.ClientWaiting:
-				state, wait = "waiting", p.loop.Now()-c.pc.Since()
+				state, wait = "waiting", p.now()-c.pc.Since()
 			case pool.ClientWelcome:
 				state = "waiting_login"
 			case pool.ClientIdle:
@@ -54,9 +54,9 @@ func showClients(p *Pooler, t *table) {
 		if i := p.tracked.index("application_name"); i >= 0 {
 			app = c.vars.Value()[i]
 		}
-		t.add("C", user, db, "none", state, addr, port, localAddr, localPort, p.loop.Start().Add(c.since), p.loop.Start().Add(max(c.since, c.requestTime)),
+		t.add("C", user, db, "none", state, addr, port, localAddr, localPort, p.began.Add(c.since), p.began.Add(max(c.since, c.requestTime)),
 			int(wait/time.Second), int(wait%time.Second/time.Microsecond), 0, pointer(c.id), link, 0, "", app, 0, c.id)
-	}
+	})
 	t.sort(15)
 }
 

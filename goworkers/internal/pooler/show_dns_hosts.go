@@ -14,7 +14,7 @@ func showDNSHosts(p *Pooler, t *table) {
 		for _, a := range e.addrs {
 			addrs = append(addrs, a.String())
 		}
-		t.add(name, int64(max(0, e.until-p.loop.Now())/time.Second), strings.Join(addrs, ","))
+		t.add(name, int64(max(0, e.until-p.now())/time.Second), strings.Join(addrs, ","))
 	}
 	t.sort(1)
 }

@@ -4,7 +4,15 @@ package pooler
 
 func showLists(p *Pooler, t *table) {
 	t.columns = columns("list items:i")
-	used := len(p.clients) - len(p.logins)
+	used, logins, servers, pools := 0, 0, 0, 1
+	for _, w := range p.workers {
+		used += len(w.clients) - len(w.logins)
+		logins += len(w.logins)
+	}
+	p.eachPool(func(pl *dbPool) {
+		pools++
+		servers += pl.TotalServers()
+	})
 	pending := 0
 	for _, e := range p.dns {
 		if e.wait != nil {
@@ -16,9 +24,9 @@ func showLists(p *Pooler, t *table) {
 		items int
 	}{
 		{"databases", len(p.databases) + 1}, {"users", len(p.users)}, {"peers", len(p.cfg.Peers)},
-		{"pools", len(p.manager.Pools()) + 1}, {"peer_pools", 0},
-		{"free_clients", 0}, {"used_clients", used}, {"login_clients", len(p.logins)},
-		{"free_servers", 0}, {"used_servers", p.servers},
+		{"pools", pools}, {"peer_pools", 0},
+		{"free_clients", 0}, {"used_clients", used}, {"login_clients", logins},
+		{"free_servers", 0}, {"used_servers", servers},
 		{"dns_names", len(p.dns)}, {"dns_zones", 0}, {"dns_queries", 0}, {"dns_pending", pending},
 	} {
 		t.add(row.name, row.items)

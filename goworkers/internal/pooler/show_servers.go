@@ -15,7 +15,7 @@ var serverStates = map[pool.ServerState]string{
 
 func showServers(p *Pooler, t *table) {
 	t.columns = columns(connColumns)
-	for _, q := range p.manager.Pools() {
+	p.eachPool(func(q *dbPool) {
 		q.EachServer(func(ps *pool.Server) {
 			s, ok := ps.Owner.(*server)
 			if !ok {
@@ -38,9 +38,9 @@ func showServers(p *Pooler, t *table) {
 			}
 			app := s.vars.Value()[p.tracked.index("application_name")]
 			t.add("S", s.pl.user, s.pl.db.name, "none", serverStates[ps.State()], addr, port, localAddr, localPort,
-				p.loop.Start().Add(s.since), p.loop.Start().Add(ps.LastUsed()), 0, 0,
+				p.began.Add(s.since), p.began.Add(ps.LastUsed()), 0, 0,
 				ps.CloseNeeded(), pointer(s.id), link, pid, "", app, 0, s.id)
 		})
-	}
+	})
 	t.sort(15)
 }

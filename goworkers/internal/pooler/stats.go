@@ -86,14 +86,14 @@ func databaseStats(db *database) (now counters, old [2]counters) {
 // the first one, since the start.
 func (p *Pooler) statsAverages(now *counters, old *[2]counters) [12]uint64 {
 	if p.periods == 0 {
-		return now.averages(&counters{}, p.loop.Now())
+		return now.averages(&counters{}, p.now())
 	}
 	return old[0].averages(&old[1], p.periodEnds[0]-p.periodEnds[1])
 }
 
 // endPeriod shifts the generations and writes the stats line.
 func (p *Pooler) endPeriod() {
-	now := p.loop.Now()
+	now := p.now()
 	var sum counters
 	var old [2]counters
 	shift := func(pl *dbPool) {

@@ -72,8 +72,9 @@ type Loop struct {
 	stopping bool
 }
 
-// New makes a loop that has no descriptors yet.
-func New(hooks Hooks) (*Loop, error) {
+// New makes a loop that has no descriptors yet. Now counts from start: loops with the
+// same start have times that can be compared.
+func New(start time.Time, hooks Hooks) (*Loop, error) {
 	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("create epoll instance: %w", err)
@@ -83,7 +84,7 @@ func New(hooks Hooks) (*Loop, error) {
 		syscall.Close(epfd)
 		return nil, fmt.Errorf("create eventfd: %w", errno)
 	}
-	l := &Loop{epfd: epfd, wakefd: int(r), start: time.Now(), buf: make([]byte, BufferSize), hooks: hooks}
+	l := &Loop{epfd: epfd, wakefd: int(r), start: start, buf: make([]byte, BufferSize), hooks: hooks}
 	if err := l.Add(l.wakefd, Readable, wake{l}); err != nil {
 		l.Close()
 		return nil, err
@@ -100,7 +101,7 @@ func (l *Loop) Close() {
 // Buffer is the loop's read buffer, valid until the handler returns.
 func (l *Loop) Buffer() []byte { return l.buf }
 
-// Now is the time of this turn, counted from New on the monotonic clock.
+// Now is the time of this turn, counted from Start on the monotonic clock.
 func (l *Loop) Now() time.Duration { return l.now }
 
 // Start is the wall clock time that Now counts from.

@@ -22,7 +22,7 @@ func pair(t *testing.T) (int, int) {
 // start runs a loop until the test ends.
 func start(t *testing.T, hooks Hooks) *Loop {
 	t.Helper()
-	l, err := New(hooks)
+	l, err := New(time.Now(), hooks)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,254 @@
+// One event loop with the pools that live on it, their clients and their servers.
+
+package pooler
+
+import (
+	"time"
+
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// worker is one event loop. What is in it belongs to the loop's thread; what it shares
+// with the others (the embedded Pooler) is changed only while all loops but the first
+// stand still: see Pooler.alone.
+type worker struct {
+	*Pooler
+	index    int
+	loop     *evloop.Loop
+	buffers  evloop.Buffers
+	manager  pool.Manager
+	clients  map[*client]struct{}
+	logins   map[*client]struct{}
+	linger   map[*client]struct{}
+	carriers map[*carrier]struct{}
+	pools    int
+	scratch  []byte
+	draining bool
+	changed  bool // something that a console or the end may wait for
+	figures  figures
+}
+
+func newWorker(p *Pooler, index int) (*worker, error) {
+	w := &worker{
+		Pooler: p, index: index, clients: map[*client]struct{}{}, logins: map[*client]struct{}{},
+		linger: map[*client]struct{}{}, carriers: map[*carrier]struct{}{},
+	}
+	hooks := evloop.Hooks{Sweep: w.sweep, Turn: w.turn}
+	var err error
+	w.loop, err = evloop.New(p.began, hooks)
+	return w, err
+}
+
+// background runs work in a goroutine, and what it returns in the loop.
+func (w *worker) background(work func() func()) {
+	w.goroutines.Add(1)
+	go func() {
+		defer w.goroutines.Done()
+		w.loop.Post(work())
+	}()
+}
+
+// run carries out what the state machine has decided.
+func (w *worker) run() {
+	if w.draining {
+		return
+	}
+	w.draining = true
+	for a, ok := w.manager.Next(); ok; a, ok = w.manager.Next() {
+		w.carryOut(a)
+	}
+	w.draining = false
+}
+
+func (w *worker) carryOut(a pool.Action) {
+	s, _ := ownerOf[*server](a.Server)
+	switch a.Kind {
+	case pool.Connect:
+		w.openServer(a.Server)
+	case pool.Link:
+		c := a.Client.Owner.(*client)
+		if c.pc.Server() != a.Server {
+			return // one of them has gone since
+		}
+		w.link(c, s)
+		c.resume()
+	case pool.Reset:
+		s.ownQuery(w.set.ServerResetQuery)
+	case pool.Check:
+		query := w.set.ServerCheckQuery
+		if query == "<empty>" {
+			query = ""
+		}
+		s.ownQuery(query)
+	case pool.CloseServer:
+		w.changed = true
+		if s != nil {
+			w.closeServer(s, a.Reason.Message)
+		}
+	case pool.DropClient:
+		a.Client.Owner.(*client).dropped(a.Reason)
+	case pool.Welcome:
+		if c := a.Client.Owner.(*client); c.fd >= 0 && c.phase == phaseWelcome {
+			c.welcome()
+		}
+	case pool.ReserveTaken:
+		pl := a.Pool.Owner.(*dbPool)
+		w.log.Info("taking connection from reserve_pool: " + pl.db.name + "/" + pl.user)
+	}
+}
+
+func ownerOf[T any](s *pool.Server) (t T, ok bool) {
+	if s == nil {
+		return t, false
+	}
+	t, ok = s.Owner.(T)
+	return t, ok
+}
+
+// turn is the end of each turn of the loop.
+func (w *worker) turn() {
+	w.run()
+	if w == w.main {
+		w.atTurn()
+	} else if w.changed && w.awaited.Load() {
+		w.main.loop.Post(func() {})
+	}
+	w.changed = false
+}
+
+// sweep does what time brings.
+func (w *worker) sweep() {
+	now := w.loop.Now()
+	w.manager.Sweep(now)
+	w.run()
+	for _, pl := range w.manager.Pools() {
+		w.sweepPool(pl.Owner.(*dbPool), now)
+	}
+	w.run()
+	if limit := w.set.ClientLoginTimeout; limit > 0 {
+		for c := range w.logins {
+			if now-c.since >= limit {
+				w.failClient(c, "", "client_login_timeout")
+			}
+		}
+	}
+	for c := range w.linger {
+		if now-c.since >= lingerTime {
+			w.closeClient(c, "")
+		}
+	}
+	for r := range w.carriers {
+		if limit := w.set.CancelWaitTimeout; limit > 0 && now-r.since >= limit {
+			if r.sent {
+				// It may still arrive, when the server has another client.
+				r.cancel.Server.RequireClose("cancel_wait_timeout")
+			}
+			r.done()
+		}
+	}
+	if w == w.main {
+		w.atSweep(now)
+	}
+	if w.metrics != nil {
+		w.figures.publish(w)
+	}
+	w.run()
+}
+
+// lingerTime is how long a closed client may take for its last bytes.
+const lingerTime = 10 * time.Second
+
+// sweepPool ends what takes too long.
+func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
+	over := func(since, limit time.Duration) bool { return limit > 0 && since != 0 && now-since >= limit }
+	var late []*server
+	var why []string
+	pl.EachServer(func(ps *pool.Server) {
+		s, ok := ps.Owner.(*server)
+		if !ok || s.cl == nil {
+			return
+		}
+		reason := ""
+		switch {
+		case over(s.queryStart, pl.limits.query):
+			reason = "query timeout"
+		case s.queryStart == 0 && over(s.idleStart, pl.limits.idleTransaction):
+			reason = "idle transaction timeout"
+		case over(s.xactStart, pl.limits.transaction):
+			reason = "transaction timeout"
+		default:
+			return
+		}
+		late, why = append(late, s), append(why, reason)
+	})
+	for i, s := range late {
+		pl.KillLink(s.ps, pool.Failure{Message: why[i]}, now)
+	}
+	w.notifyWaiters(pl, now)
+	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {
+		return
+	}
+	var idle []*client
+	pl.EachClient(func(pc *pool.Client) {
+		c := pc.Owner.(*client)
+		switch pc.State() {
+		case pool.ClientIdle:
+			if over(max(1, pc.Since()), pl.limits.clientIdle) {
+				idle = append(idle, c)
+			}
+		case pool.ClientWaiting:
+			if over(max(1, pc.Since()), pl.limits.query) {
+				idle = append(idle, c)
+			}
+		}
+	})
+	for _, c := range idle {
+		reason := "client_idle_timeout"
+		if c.pc.State() == pool.ClientWaiting {
+			reason = "query_timeout"
+		}
+		w.failClient(c, "", reason)
+	}
+}
+
+// notifyWaiters tells clients that have waited for query_wait_notify what holds them up.
+func (w *worker) notifyWaiters(pl *dbPool, now time.Duration) {
+	limit := w.set.QueryWaitNotify
+	if limit <= 0 {
+		return
+	}
+	pl.EachWaiter(func(pc *pool.Client) bool {
+		if now-pc.Since() < limit {
+			return false // those behind it came later
+		}
+		if c := pc.Owner.(*client); !c.notified {
+			c.notified = true
+			// Should this fail, reading from the client will tell.
+			c.send(pgwire.AppendNoticeResponse(nil, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000",
+				Message: "No server connection available in postgres backend, client being queued"}))
+		}
+		return true
+	})
+}
+
+// shut closes everything that is open on this loop, which runs no more.
+func (w *worker) shut() {
+	for c := range w.clients {
+		c.shut()
+	}
+	for c := range w.linger {
+		c.shut()
+	}
+	for r := range w.carriers {
+		r.shut()
+	}
+	for _, pl := range w.manager.Pools() {
+		pl.EachServer(func(ps *pool.Server) {
+			if s, ok := ps.Owner.(*server); ok {
+				s.shut()
+			}
+		})
+	}
+}
