@@ -34,6 +34,7 @@ type client struct {
 	srv         *server
 	pl          *dbPool
 	vars        vars
+	names       names // prepared statements
 	login       *clientLogin
 	console     *console
 	user        *user
@@ -120,6 +121,7 @@ func (w *worker) closeClient(c *client, reason string) {
 		c.pl.ClientGone(&c.pc, true, w.loop.Now())
 	}
 	w.changed = true
+	c.names.clear(&w.statements)
 	w.uncount(c)
 	delete(w.clients, c)
 	delete(w.logins, c)

@@ -113,24 +113,47 @@ func (c *conn) stash(b []byte) {
 	c.held.Append(b)
 }
 
-// fill reads into the loop's buffer, behind what was held, and takes that over.
+// keep holds what is left of data, which fill has given, once used bytes are processed.
+func (c *conn) keep(data []byte, used int) {
+	if c.held == nil {
+		if used < len(data) {
+			c.stash(data[used:])
+		}
+		return
+	}
+	c.held.Skip(used)
+	if c.held.Len() == 0 {
+		c.w.buffers.Put(c.held)
+		c.held = nil
+	}
+}
+
+// fill reads into the loop's buffer, behind what was held, and takes that over; a
+// message that is too long for that, and must be seen whole, grows where it is held.
 // full tells that there may be more.
 func (c *conn) fill() (data []byte, full bool, err error) {
 	buf := c.w.loop.Buffer()
 	k := 0
+	long := false
 	if c.held != nil {
-		k = copy(buf, c.held.Bytes())
+		if long = c.held.Len() > len(buf)/2; !long {
+			k = copy(buf, c.held.Bytes())
+		}
 	}
 	n, err := evloop.Read(int(c.fd), buf[k:])
 	if err != nil {
 		return nil, false, err
 	}
+	if n == 0 {
+		return nil, false, errEOF
+	}
+	if long {
+		c.held.Append(buf[:n])
+		return c.held.Bytes(), n == len(buf), nil
+	}
 	if c.held != nil {
 		c.w.buffers.Put(c.held)
 		c.held = nil
-	}
-	if n == 0 {
-		return nil, false, errEOF
 	}
 	return buf[:k+n], n == len(buf)-k, nil
 }

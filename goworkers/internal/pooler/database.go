@@ -64,17 +64,19 @@ type timeouts struct {
 // dbPool is a database as one server-side user.
 type dbPool struct {
 	*pool.Pool
-	w        *worker // whose loop serves it
-	db       *database
-	user     string // server-side
-	account  *user  // whose settings hold; nil for a forced user that is in no list
-	settings pool.Settings
-	mode     ini.PoolMode
-	limits   timeouts
-	welcome  []byte // ParameterStatus of the parameters that are not tracked
-	defaults vars
-	stats    counters
-	shown    [2]counters // stats at the last two ends of a stats period
+	w         *worker // whose loop serves it
+	db        *database
+	user      string // server-side
+	account   *user  // whose settings hold; nil for a forced user that is in no list
+	settings  pool.Settings
+	mode      ini.PoolMode
+	prepares  bool // clients' prepared statements follow them from server to server
+	readsTags bool // the tags of CommandComplete tell us something
+	limits    timeouts
+	welcome   []byte // ParameterStatus of the parameters that are not tracked
+	defaults  vars
+	stats     counters
+	shown     [2]counters // stats at the last two ends of a stats period
 
 	failureLogged string
 	hostIndex     int
@@ -185,6 +187,8 @@ func (pl *dbPool) configure() {
 		u = pl.account.User
 	}
 	pl.mode = u.PoolMode.Or(db.PoolMode.Or(set.PoolMode))
+	pl.prepares = pl.mode != ini.PoolSession && set.MaxPreparedStatements > 0
+	pl.readsTags = pl.prepares
 	pl.limits = timeouts{
 		query:           u.QueryTimeout.Or(set.QueryTimeout),
 		transaction:     u.TransactionTimeout.Or(set.TransactionTimeout),

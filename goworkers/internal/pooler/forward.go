@@ -18,7 +18,10 @@ var errEOF = errors.New("unexpected eof")
 // readySize is the size of each ReadyForQuery: its body is the transaction's status.
 const readySize = pgwire.HeaderSize + 1
 
-var errReadySize = errors.New("ReadyForQuery of a wrong size")
+var (
+	errReadySize = errors.New("ReadyForQuery of a wrong size")
+	errOversized = errors.New("message too large to be looked at")
+)
 
 // mayRead tells whether what the client sends can be used now.
 func (c *client) mayRead() bool {
@@ -87,9 +90,7 @@ func (c *client) read() {
 		if c.fd < 0 {
 			return
 		}
-		if used < len(data) {
-			c.stash(data[used:])
-		}
+		c.keep(data, used)
 		if !full || !c.mayRead() {
 			return
 		}
@@ -99,16 +100,12 @@ func (c *client) read() {
 // resume processes what was held and reads on.
 func (c *client) resume() {
 	for c.fd >= 0 && c.held != nil && c.mayRead() {
-		b := c.held
-		used := c.process(b.Bytes())
+		data := c.held.Bytes()
+		used := c.process(data)
 		if c.fd < 0 {
 			return
 		}
-		b.Skip(used)
-		if b.Len() == 0 {
-			c.w.buffers.Put(b)
-			c.held = nil
-		}
+		c.keep(data, used)
 		if used == 0 {
 			break
 		}
@@ -132,7 +129,6 @@ func (c *client) process(data []byte) int {
 
 // forward walks over a logged-in client's messages.
 func (c *client) forward(data []byte) int {
-	c.pl.stats.received += uint64(len(data))
 	pos, i := 0, 0 // data[pos:i] is seen and not sent yet
 	if c.remain > 0 {
 		i = min(c.remain, len(data))
@@ -146,10 +142,12 @@ func (c *client) forward(data []byte) int {
 		}
 	}
 	s := c.srv
+	out := c.w.out[:0] // goes to the server before data[pos:i]
+walk:
 	for i < len(data) {
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
 		if err != nil {
-			c.w.failClient(c, "", "bad packet header")
+			c.w.failClient(c, "", toldBadPacket)
 			return len(data)
 		}
 		if !ok {
@@ -162,8 +160,9 @@ func (c *client) forward(data []byte) int {
 		switch typ {
 		case pgwire.MsgTerminate:
 			if s != nil {
-				s.write(data[pos:i])
+				s.write(append(out, data[pos:i]...))
 			}
+			c.pl.stats.received += uint64(i)
 			c.w.closeClient(c, "client close request")
 			return len(data)
 		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
@@ -189,16 +188,33 @@ func (c *client) forward(data []byte) int {
 			c.requestTime, c.notified = c.w.loop.Now(), false
 			link := c.pl.Request(&c.pc, c.requestTime)
 			if link == nil {
-				c.pl.stats.received -= uint64(len(data) - i)
-				return i
+				break walk
 			}
 			s = link.Owner.(*server)
 			if !c.w.link(c, s) {
-				c.pl.stats.received -= uint64(len(data) - i)
-				return i
+				break walk
 			}
 		}
-		s.noteSent(typ)
+		v := passOn
+		if c.pl.prepares && !s.pending.failed {
+			switch typ {
+			case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgClose:
+				var used int
+				out, used, v = c.rewrite(s, out, data[pos:i], data[i:], typ, size)
+				switch v {
+				case replaced:
+					pos = i + used
+				case refused:
+					return len(data)
+				}
+			}
+		}
+		if v == needMore {
+			break
+		}
+		if v == passOn {
+			s.noteSent(typ)
+		}
 		i += size
 		c.drop = false
 		if i > len(data) {
@@ -206,14 +222,24 @@ func (c *client) forward(data []byte) int {
 			i = len(data)
 		}
 	}
-	if s != nil && i > pos {
+	c.pl.stats.received += uint64(i)
+	if s == nil {
+		return i
+	}
+	if len(out) > 0 {
+		out = append(out, data[pos:i]...)
+		s.write(out)
+		c.w.out = out[:0]
+	} else {
 		s.write(data[pos:i])
 	}
-	c.pl.stats.received -= uint64(len(data) - i)
+	if s.pending.fakesOnly() {
+		s.forward(s.pending.takeFakes(nil))
+	}
 	return i
 }
 
-// noteSent keeps the books about a request on its way to the server.
+// noteSent keeps the books about a message on its way to the server.
 func (s *server) noteSent(typ byte) {
 	switch typ {
 	case pgwire.MsgParse:
@@ -222,8 +248,13 @@ func (s *server) noteSent(typ byte) {
 	case pgwire.MsgBind:
 		s.pl.stats.binds++
 	}
-	s.lateRelease = false
 	s.pending.sent(typ)
+	s.noteWork()
+}
+
+// noteWork starts the clocks of a query and of a transaction.
+func (s *server) noteWork() {
+	s.lateRelease = false
 	if s.queryStart == 0 {
 		s.queryStart = s.w.loop.Now()
 		if s.xactStart == 0 {
@@ -290,13 +321,11 @@ func (s *server) read() {
 		if s.fd < 0 {
 			return
 		}
-		if used < len(data) {
-			if len(data)-used >= evloop.BufferSize {
-				s.w.serverLost(s, errors.New("message too large to be looked at"))
-				return
-			}
-			s.stash(data[used:])
+		if len(data)-used >= evloop.BufferSize {
+			s.w.serverLost(s, errOversized)
+			return
 		}
+		s.keep(data, used)
 		if !full || !s.mayRead() {
 			return
 		}
@@ -313,6 +342,7 @@ func (s *server) process(data []byte) int {
 			pos = i
 		}
 	}
+	out := s.w.out[:0] // goes to the client before data[pos:i]
 walk:
 	for i < len(data) {
 		if s.phase != serverForward {
@@ -332,6 +362,10 @@ walk:
 		if !ok {
 			break
 		}
+		if s.pending.fakes > 0 {
+			out = s.pending.takeFakes(append(out, data[pos:i]...))
+			pos = i
+		}
 		switch typ {
 		case pgwire.MsgDataRow, pgwire.MsgCopyData:
 		case pgwire.MsgReadyForQuery:
@@ -344,7 +378,13 @@ walk:
 			}
 			status := data[i+pgwire.HeaderSize]
 			i += size
-			s.forward(data[pos:i])
+			if len(out) > 0 {
+				out = append(out, data[pos:i]...)
+				s.forward(out)
+				s.w.out, out = out[:0], out[:0]
+			} else {
+				s.forward(data[pos:i])
+			}
 			pos = i
 			s.readyForQuery(status)
 			if s.fd < 0 || s.ps.State() == pool.ServerGone {
@@ -356,13 +396,30 @@ walk:
 				break walk
 			}
 			s.parameterStatus(data[i+pgwire.HeaderSize:i+size], s.cl)
-		case pgwire.MsgErrorResponse, pgwire.MsgNoticeResponse:
-			if s.cl == nil {
-				s.dirty = true
+		case pgwire.MsgErrorResponse:
+			s.dirty = s.dirty || s.cl == nil
+			s.pending.error(s)
+		case pgwire.MsgNoticeResponse:
+			s.dirty = s.dirty || s.cl == nil
+		case pgwire.MsgCommandComplete:
+			if s.pl.readsTags {
+				if size > len(data)-i {
+					break walk
+				}
+				s.tag(data[i+pgwire.HeaderSize : i+size])
 			}
 			s.pending.answered(typ)
 		default:
-			s.pending.answered(typ)
+			if s.pending.answered(typ) {
+				if size > len(data)-i {
+					s.w.serverLost(s, errOversized)
+					return len(data)
+				}
+				out = append(out, data[pos:i]...)
+				i += size
+				pos = i
+				continue
+			}
 		}
 		i += size
 		s.drop = s.cl == nil
@@ -371,7 +428,17 @@ walk:
 			i = len(data)
 		}
 	}
-	s.forward(data[pos:i])
+	if s.pending.fakesOnly() {
+		out = s.pending.takeFakes(append(out, data[pos:i]...))
+		pos = i
+	}
+	if len(out) > 0 {
+		out = append(out, data[pos:i]...)
+		s.forward(out)
+		s.w.out = out[:0]
+	} else {
+		s.forward(data[pos:i])
+	}
 	if s.dirty && s.cl == nil && s.fd >= 0 {
 		// Free servers have nothing to say but that they end.
 		s.w.closeDirty(s)
@@ -395,7 +462,7 @@ func (s *server) forward(b []byte) {
 // readyForQuery: the point where a server may be released.
 func (s *server) readyForQuery(status byte) {
 	now := s.w.loop.Now()
-	s.pending.ready()
+	s.pending.ready(s)
 	s.status = status
 	st := &s.pl.stats
 	if s.queryStart != 0 {

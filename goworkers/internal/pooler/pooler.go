@@ -56,7 +56,7 @@ type Pooler struct {
 
 	main    *worker
 	workers []*worker
-	isAlone bool
+	isAlone bool        // the other loops stand still, or do not run
 	awaited atomic.Bool // a console, or the end, waits for something
 
 	cfg       *ini.Config
@@ -89,6 +89,7 @@ func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 	p := &Pooler{
 		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
 		users: map[string]*user{}, consoles: map[*console]struct{}{}, dns: map[string]*dnsEntry{}, cfg: cfg,
+		isAlone: true,
 	}
 	rand.Read(p.mockKey)
 	var err error
@@ -242,6 +243,7 @@ func (p *Pooler) listen() error {
 func (p *Pooler) Run() error {
 	var others sync.WaitGroup
 	errs := make([]error, len(p.workers))
+	p.isAlone = len(p.workers) == 1
 	for _, w := range p.workers[1:] {
 		others.Go(func() {
 			if errs[w.index] = w.loop.Run(); errs[w.index] != nil {
@@ -254,6 +256,7 @@ func (p *Pooler) Run() error {
 		w.loop.Stop()
 	}
 	others.Wait()
+	p.isAlone = true
 	p.end()
 	return errors.Join(errs...)
 }
@@ -292,7 +295,7 @@ func (p *Pooler) end() {
 // belongs to any of them. Only the first loop calls it, for what is rare: the console,
 // RELOAD, new pools, statistics.
 func (p *Pooler) alone(f func()) {
-	if p.isAlone || len(p.workers) == 1 {
+	if p.isAlone {
 		f()
 		return
 	}

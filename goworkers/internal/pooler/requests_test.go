@@ -43,7 +43,9 @@ func TestOutstandingRequestsAreKnownFromMessageTypes(t *testing.T) {
 				case w[0] == '>':
 					r.sent(w[1])
 				case w == "<Z":
-					r.ready()
+					r.ready(nil)
+				case w == "<E":
+					r.error(nil)
 				case w[0] == '<':
 					r.answered(w[1])
 				}
@@ -57,7 +59,7 @@ func TestLongPipelineDoesNotGrowTheQueue(t *testing.T) {
 	r.sent('Q')
 	for range 100000 {
 		r.sent('Q')
-		r.ready()
+		r.ready(nil)
 	}
 	if len(r.queue) > 20000 {
 		t.Fatalf("%d bytes for one outstanding request", len(r.queue))

@@ -30,16 +30,17 @@ const (
 // server is one server connection.
 type server struct {
 	conn
-	ps      *pool.Server
-	pl      *dbPool
-	cl      *client
-	vars    vars
-	pending requests
-	phase   serverPhase
-	status  byte // of the last ReadyForQuery
-	broken  bool // writing fails; reading will tell why
-	dirty   bool // spoke without being asked
-	refused bool // a query of the pooler's own failed
+	ps       *pool.Server
+	pl       *dbPool
+	cl       *client
+	vars     vars
+	pending  requests
+	prepared prepared
+	phase    serverPhase
+	status   byte // of the last ReadyForQuery
+	broken   bool // writing fails; reading will tell why
+	dirty    bool // spoke without being asked
+	refused  bool // a query of the pooler's own failed
 
 	lateRelease bool // to be released when its client's current message is through
 
@@ -286,13 +287,10 @@ func (s *server) resumeOwn() {
 	if s.fd < 0 || s.held == nil {
 		return
 	}
-	b := s.held
-	s.held = nil
-	used := s.process(b.Bytes())
-	if s.fd >= 0 && used < b.Len() {
-		s.stash(b.Bytes()[used:])
+	data := s.held.Bytes()
+	if used := s.process(data); s.fd >= 0 {
+		s.keep(data, used)
 	}
-	s.w.buffers.Put(b)
 }
 
 // parameterStatus notes a parameter's value, for the client too if it has one.
@@ -384,6 +382,7 @@ func (w *worker) forgetServer(s *server) {
 		s.cl, c.srv = nil, nil
 	}
 	s.shut()
+	s.prepared.clear(&w.statements)
 }
 
 // serverLost: the connection is gone, or says what it must not.

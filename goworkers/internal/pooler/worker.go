@@ -15,19 +15,21 @@ import (
 // stand still: see Pooler.alone.
 type worker struct {
 	*Pooler
-	index    int
-	loop     *evloop.Loop
-	buffers  evloop.Buffers
-	manager  pool.Manager
-	clients  map[*client]struct{}
-	logins   map[*client]struct{}
-	linger   map[*client]struct{}
-	carriers map[*carrier]struct{}
-	pools    int
-	scratch  []byte
-	draining bool
-	changed  bool // something that a console or the end may wait for
-	figures  figures
+	index      int
+	loop       *evloop.Loop
+	buffers    evloop.Buffers
+	manager    pool.Manager
+	clients    map[*client]struct{}
+	logins     map[*client]struct{}
+	linger     map[*client]struct{}
+	carriers   map[*carrier]struct{}
+	pools      int
+	scratch    []byte
+	out        []byte // what forward and process put together
+	statements statements
+	draining   bool
+	changed    bool // something that a console or the end may wait for
+	figures    figures
 }
 
 func newWorker(p *Pooler, index int) (*worker, error) {

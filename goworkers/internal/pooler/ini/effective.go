@@ -10,7 +10,7 @@ var effective = []string{
 	"client_idle_timeout", "client_login_timeout", "conffile", "default_pool_size", "disable_pqexec", "dns_max_ttl",
 	"dns_nxdomain_ttl", "idle_transaction_timeout", "ignore_startup_parameters", "listen_addr", "listen_backlog",
 	"listen_port", "log_connections", "log_disconnections", "log_pooler_errors", "log_stats", "logfile",
-	"login_notify_message", "max_client_conn", "max_db_client_connections", "max_db_connections", "max_packet_size",
+	"login_notify_message", "max_client_conn", "max_db_client_connections", "max_db_connections", "max_packet_size", "max_prepared_statements", "threads",
 	"max_user_client_connections", "max_user_connections", "metrics_listen", "min_pool_size", "pidfile", "pool_mode",
 	"query_timeout", "query_wait_notify", "query_wait_timeout", "reserve_pool_size", "reserve_pool_timeout", "sbuf_loopcnt",
 	"scram_iterations", "server_check_delay", "server_check_query", "server_connect_timeout", "server_idle_timeout",
