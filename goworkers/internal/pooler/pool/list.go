@@ -17,27 +17,26 @@ type list[T any, P linked[T]] struct {
 	n           int
 }
 
-func (l *list[T, P]) pushBack(e *T) {
-	k := P(e).links()
-	k.prev, k.next = l.last, nil
-	if l.last != nil {
-		P(l.last).links().next = e
-	} else {
-		l.first = e
-	}
-	l.last = e
-	l.n++
-}
+func (l *list[T, P]) pushBack(e *T) { l.insert(e, nil) }
 
-func (l *list[T, P]) pushFront(e *T) {
-	k := P(e).links()
-	k.prev, k.next = nil, l.first
-	if l.first != nil {
-		P(l.first).links().prev = e
+func (l *list[T, P]) pushFront(e *T) { l.insert(e, l.first) }
+
+// insert puts e before an element of the list, or at its end if that is nil.
+func (l *list[T, P]) insert(e, before *T) {
+	prev := l.last
+	if before != nil {
+		k := P(before).links()
+		prev, k.prev = k.prev, e
 	} else {
 		l.last = e
 	}
-	l.first = e
+	k := P(e).links()
+	k.prev, k.next = prev, before
+	if prev != nil {
+		P(prev).links().next = e
+	} else {
+		l.first = e
+	}
 	l.n++
 }
 
@@ -60,3 +59,4 @@ func (l *list[T, P]) remove(e *T) {
 
 func (c *Client) links() *links[Client] { return &c.link }
 func (s *Server) links() *links[Server] { return &s.link }
+func (h *hunger) links() *links[hunger] { return &h.link }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,19 +17,48 @@ type rig struct {
 	servers []*Server
 }
 
-func newRig(t *testing.T, s Settings) *rig {
+func newRig(t *testing.T, s Settings) *rig { return newSharedRig(t, s, nil) }
+
+// newSharedRig is a rig whose pool is in a group.
+func newSharedRig(t *testing.T, s Settings, g *Group) *rig {
 	r := &rig{t: t}
-	if s.ServerLifetime == 0 {
-		s.ServerLifetime = time.Hour
-	}
-	r.p = r.m.AddPool(&s, nil, nil, nil)
+	r.p = r.pool(s, g)
 	return r
 }
 
-func (r *rig) client(name string) *Client {
+func (r *rig) pool(s Settings, g *Group) *Pool {
+	if s.ServerLifetime == 0 {
+		s.ServerLifetime = time.Hour
+	}
+	return r.m.AddPool(&s, g, nil, nil)
+}
+
+func (r *rig) client(name string) *Client { return r.clientOf(r.p, name) }
+
+func (r *rig) clientOf(p *Pool, name string) *Client {
 	c := &Client{Owner: name}
-	r.p.AddClient(c, r.now)
+	p.AddClient(c, r.now)
 	return c
+}
+
+// ready lets the last server that was opened log in.
+func (r *rig) ready() *Server {
+	s := r.servers[len(r.servers)-1]
+	s.pool.ServerReady(s, r.now)
+	return s
+}
+
+// serve has the pool link its only client to a new server.
+func (r *rig) serve(c *Client) *Server {
+	r.t.Helper()
+	c.pool.Request(c, r.now)
+	r.run()
+	s := r.ready()
+	r.run()
+	if c.Server() != s {
+		r.t.Fatalf("%v is not served", c.Owner)
+	}
+	return s
 }
 
 // run carries out what is to be done and returns it in words.
@@ -37,7 +67,7 @@ func (r *rig) run() string {
 	name := func(s *Server) string {
 		for i, k := range r.servers {
 			if k == s {
-				return "s" + string(rune('1'+i))
+				return "s" + strconv.Itoa(i+1)
 			}
 		}
 		return "?"
@@ -61,6 +91,12 @@ func (r *rig) run() string {
 			out = append(out, "welcome "+a.Client.Owner.(string))
 		case ReserveTaken:
 			out = append(out, "reserve")
+		case Rescue:
+			out = append(out, "rescue "+name(a.Server))
+		case Evict:
+			out = append(out, "evict")
+		case GroupFreed:
+			out = append(out, "group freed")
 		}
 	}
 	return strings.Join(out, ", ")
@@ -122,14 +158,10 @@ func TestReserveServesWhoWaitedLong(t *testing.T) {
 }
 
 func TestIdleServerOfAnotherPoolIsEvicted(t *testing.T) {
-	var m Manager
-	db := &Group{Max: 1}
-	set := &Settings{PoolSize: 5, ServerLifetime: time.Hour}
-	p, q := m.AddPool(set, db, nil, nil), m.AddPool(set, db, nil, nil)
-	r := &rig{t: t, m: m, p: p}
-	p.m, q.m = &r.m, &r.m
-	a, b := r.client("a"), &Client{Owner: "b"}
-	q.AddClient(b, 0)
+	db, set := &Group{Max: 1}, Settings{PoolSize: 5}
+	r := newSharedRig(t, set, db)
+	p, q := r.p, r.pool(set, db)
+	a, b := r.client("a"), r.clientOf(q, "b")
 	p.Request(a, 0)
 	r.want("a", "connect s1")
 	p.ServerReady(r.servers[0], 0)
@@ -141,14 +173,10 @@ func TestIdleServerOfAnotherPoolIsEvicted(t *testing.T) {
 }
 
 func TestPlaceOfAServerThatDoesNotAnswerIsGivenOn(t *testing.T) {
-	var m Manager
-	db := &Group{Max: 1}
-	set := &Settings{PoolSize: 5, ServerLifetime: time.Hour, ConnectTimeout: 15 * time.Second, LoginRetry: 15 * time.Second}
-	p, q := m.AddPool(set, db, nil, nil), m.AddPool(set, db, nil, nil)
-	r := &rig{t: t, m: m, p: p}
-	p.m, q.m = &r.m, &r.m
-	a, b := r.client("a"), &Client{Owner: "b"}
-	q.AddClient(b, 0)
+	db, set := &Group{Max: 1}, Settings{PoolSize: 5, ConnectTimeout: 15 * time.Second, LoginRetry: 15 * time.Second}
+	r := newSharedRig(t, set, db)
+	p, q := r.p, r.pool(set, db)
+	a, b := r.client("a"), r.clientOf(q, "b")
 	q.Request(b, 0)
 	r.want("b", "connect s1")
 	p.Request(a, 0)
@@ -458,24 +486,4 @@ func TestLostServerDropsItsClientOnly(t *testing.T) {
 	r.run()
 	r.p.ServerLost(r.servers[0], Failure{Message: "server conn crashed?"}, r.now)
 	r.want("lost", "drop a (server conn crashed?), connect s2")
-}
-
-func TestReleaseAndRequestDoNotAllocate(t *testing.T) {
-	r := newRig(t, Settings{PoolSize: 1})
-	a, b := r.client("a"), r.client("b")
-	r.p.Request(a, r.now)
-	r.run()
-	s := r.servers[0]
-	r.p.ServerReady(s, r.now)
-	r.run()
-	r.p.Request(b, r.now)
-	if n := testing.AllocsPerRun(1000, func() {
-		c := s.Client()
-		r.p.Release(s, r.now)
-		for _, ok := r.m.Next(); ok; _, ok = r.m.Next() {
-		}
-		r.p.Request(c, r.now)
-	}); n != 0 {
-		t.Fatalf("%v allocations", n)
-	}
 }
