@@ -50,7 +50,7 @@ func (c *Conn) Decrypt(dst, cipher []byte) (n, used int, err error) {
 		if err != nil && err != error(noBytes) {
 			c.err = err
 		} else if len(c.t.out) > maxReply {
-			c.err = errors.New("too many requests for new keys")
+			c.err = errors.New("the peer asks for new keys without end")
 		}
 	}
 	used = len(cipher) - len(c.t.in)
@@ -64,8 +64,12 @@ func (c *Conn) Pending() bool { return c.pending && c.err == nil }
 
 // Encrypt appends the ciphertext of plain to out, EncryptedSize(len(plain)) bytes at
 // most. Ahead of it comes what TLS itself has to send since an earlier Decrypt, which
-// is rare, small, and can wait until then. An error is for good: close.
+// is rare, small, and can wait until then. After an error of Decrypt other than
+// io.EOF nothing can be sent, and after CloseNotify neither.
 func (c *Conn) Encrypt(out, plain []byte) ([]byte, error) {
+	if c.err != nil && c.err != io.EOF {
+		return out, c.err
+	}
 	c.t.out = append(out, c.t.out...)
 	_, err := c.tls.Write(plain)
 	out, c.t.out = c.t.out, nil

@@ -13,6 +13,11 @@
 // that is Temporary, so reading can stop at any byte and go on later. Only an error
 // within the handshake is final, and there Read waits.
 //
+// What it costs: an idle Conn holds about 7 kB, and once it has received a record of
+// full size 16 kB more, which crypto/tls does not give back; a client seldom sends
+// such, a server often does. Nothing else stays: what Decrypt and Encrypt fill is the
+// caller's. A record received costs an allocation of 24 bytes, a record sent none.
+//
 // Authentication asks Conn.PeerNames, which gives names only out of a certificate that
 // was checked against ca_file, whatever the mode.
 //

@@ -3,6 +3,9 @@ package tlsconn
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"runtime"
@@ -149,6 +152,28 @@ func TestServersAddressCountsAsName(t *testing.T) {
 		go tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{c.files.Load(t)}}).Handshake()
 		if _, err := b.h.Connect(background(t), b.forServers(t, nil), fd, c.host); (err == nil) != c.ok {
 			t.Errorf("host %q: %v", c.host, err)
+		}
+	}
+}
+
+// crypto/x509 holds only alternative names against an authority's limits.
+func TestCommonNameIsNoWayAroundNameConstraints(t *testing.T) {
+	cn := pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "db.example"}
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "db.example", Names: []pkix.AttributeTypeAndValue{cn}}}
+	twice := &x509.Certificate{Subject: pkix.Name{CommonName: "db.example", Names: []pkix.AttributeTypeAndValue{cn, cn}}}
+	free, bound := &x509.Certificate{}, &x509.Certificate{PermittedDNSDomains: []string{"other.example"}}
+	for _, c := range []struct {
+		name   string
+		chains [][]*x509.Certificate
+		ok     bool
+	}{
+		{"no limits", [][]*x509.Certificate{{leaf, free}}, true},
+		{"a limit", [][]*x509.Certificate{{leaf, bound}}, false},
+		{"a limit further up", [][]*x509.Certificate{{leaf, free, bound}}, false},
+		{"two common names", [][]*x509.Certificate{{twice, free}}, false},
+	} {
+		if err := verifyHost(c.chains, "db.example"); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }
