@@ -72,7 +72,7 @@ soak: ## an hour of random histories of queues: no event lost, none twice (SOAK_
 	@scripts/deps check
 	@scripts/stress pgq --seconds $(or $(SOAK_TIME),3600)
 
-bench: ## measure ours beside the old tools (DRIVER=pgq, consumers or plproxy; QUICK=1)
+bench: ## measure ours beside the old tools (DRIVER=pgq, consumers, plproxy or pooler; QUICK=1)
 	@scripts/deps bench
 	@scripts/bench/run $(DRIVER) $(if $(QUICK),--quick)
 
