@@ -93,9 +93,7 @@ func encrypt(t testing.TB, c *Conn, plain []byte) []byte {
 
 func noise(n int) []byte {
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(b)
 	return b
 }
 
@@ -323,22 +321,31 @@ func TestChangedBytesAreAnErrorThatThePeerHearsOf(t *testing.T) {
 
 func TestRecordsCostOneSmallAllocation(t *testing.T) {
 	b := setupRSA(t)
+	// The least of many runs: pools lose things to the collector, and to the race
+	// detector at random.
+	allocations := func(f func()) float64 {
+		least := 1e9
+		for range 100 {
+			least = min(least, testing.AllocsPerRun(1, f))
+		}
+		return least
+	}
 	for _, k := range kinds[:3] {
 		server, client := couple(t, b.h, b.sides(t, k.protocols, k.ciphers))
 		for _, size := range []int{50, 1000, Slack} {
 			plain := noise(size)
 			out := make([]byte, 0, EncryptedSize(size))
 			dst := make([]byte, size+2*Slack)
-			if n := testing.AllocsPerRun(200, func() { out, _ = client.Encrypt(out[:0], plain); decryptAlloc(t, server, dst, out) }); n > 2 {
-				t.Errorf("%v: %v allocations for a record of %d bytes there and back", k, n, size)
-			} else {
-				t.Logf("%v: %d bytes: %v allocations for encrypting and decrypting", k, size, n)
+			both := allocations(func() {
+				out, _ = client.Encrypt(out[:0], plain)
+				decryptAlloc(t, server, dst, out)
+			})
+			if both > 1 {
+				t.Errorf("%v: %v allocations for a record of %d bytes there and back", k, both, size)
 			}
-		}
-		out := make([]byte, 0, EncryptedSize(1000))
-		plain := noise(1000)
-		if n := testing.AllocsPerRun(200, func() { out, _ = server.Encrypt(out[:0], plain) }); n > 0 {
-			t.Errorf("%v: %v allocations for encrypting", k, n)
+			if n := allocations(func() { out, _ = server.Encrypt(out[:0], plain) }); n > 0 {
+				t.Errorf("%v: %v allocations for encrypting %d bytes", k, n, size)
+			}
 		}
 	}
 }
@@ -399,7 +406,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 		{"server after its handshake", true, nothing, 10 << 10},
 		{"server after a big answer", true, big, 48 << 10},
 	} {
-		n := idleSize(t, b, 200, c.server, c.after)
+		n := idleSize(t, b, 60, c.server, c.after)
 		t.Logf("%s: %d bytes", c.name, n)
 		if n > c.most {
 			t.Errorf("%s holds %d bytes", c.name, n)
@@ -441,7 +448,7 @@ func FuzzDecrypt(f *testing.F) {
 				}
 				break
 			}
-			if n == 0 && used == 0 {
+			if n == 0 && used == 0 && (len(cipher) > 0 || server.Pending()) {
 				t.Fatal("no way forward")
 			}
 		}
