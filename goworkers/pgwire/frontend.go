@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Kinds of objects that Describe and Close name.
@@ -83,6 +84,25 @@ func AppendBindHead(dst, portal, statement []byte, rest int) []byte {
 	dst = AppendHeader(dst, MsgBind, len(portal)+1+len(statement)+1+rest)
 	dst = append(append(dst, portal...), 0)
 	return append(append(dst, statement...), 0)
+}
+
+// AppendBind appends a Bind whose parameters and results are texts; a nil value is NULL.
+func AppendBind(dst, portal, statement []byte, values [][]byte) []byte {
+	buf, mark := beginMessage(dst, MsgBind)
+	buf = append(append(buf, portal...), 0)
+	buf = append(append(buf, statement...), 0)
+	buf = binary.BigEndian.AppendUint16(buf, 0)
+	buf = binary.BigEndian.AppendUint16(buf, uint16(len(values)))
+	for _, v := range values {
+		if v == nil {
+			buf = binary.BigEndian.AppendUint32(buf, math.MaxUint32)
+			continue
+		}
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(v)))
+		buf = append(buf, v...)
+	}
+	buf = binary.BigEndian.AppendUint16(buf, 0)
+	return endMessage(buf, mark)
 }
 
 // ParseTarget decodes the body of a Describe or a Close: what kind of object it names

@@ -95,7 +95,7 @@ func TestServerThatBreaksTheProtocolHarmsNobodyElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := start(t, config{databases: fmt.Sprintf("good = host=127.0.0.1 port=%d\nbad = host=127.0.0.1 port=%d", ok.serve(t), bad.serve(t)),
-				settings: "query_wait_timeout = 2\nserver_connect_timeout = 2\nquery_timeout = 1\nserver_reset_query ="})
+				settings: "server_tls_sslmode = disable\nquery_wait_timeout = 2\nserver_connect_timeout = 2\nquery_timeout = 1\nserver_reset_query ="})
 			if err := r.tryQuery("bad"); err == nil {
 				t.Error("a query to the bad server succeeds")
 			}

@@ -51,6 +51,11 @@ func (w *worker) cancelRequest(c *client, key []byte) {
 	}
 	c.phase = phaseCancel
 	delete(w.logins, c)
+	w.carry(s, k, c)
+}
+
+// carry brings a cancel request to a server; c, if any, is who asked.
+func (w *worker) carry(s *server, k *pool.Cancel, c *client) {
 	r := &carrier{conn: conn{w: w, fd: -1}, pl: s.pl, cancel: k, client: c, since: w.loop.Now()}
 	w.carriers[r] = struct{}{}
 	// The very address of the server: another of the name's would not know the key.
@@ -93,6 +98,7 @@ func (r *carrier) deliver() {
 		return
 	}
 	r.sent = true
+	r.cancel.MarkSent()
 	if err := r.send(pgwire.AppendCancelRequest(nil, s.key)); err != nil {
 		r.done()
 		return
@@ -108,5 +114,7 @@ func (r *carrier) done() {
 	delete(r.w.carriers, r)
 	r.shut()
 	r.pl.CancelDone(r.cancel, r.w.loop.Now())
-	r.w.closeClient(r.client, "cancel request done")
+	if r.client != nil {
+		r.w.closeClient(r.client, "cancel request done")
+	}
 }

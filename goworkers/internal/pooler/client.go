@@ -17,6 +17,7 @@ type clientPhase uint8
 
 const (
 	phaseStartup clientPhase = iota // an opening packet
+	phaseTLS                        // a goroutine makes the handshake
 	phaseAuth                       // an answer to our request for a password
 	phaseBusy                       // a goroutine checks a password
 	phaseWelcome                    // login waits for the pool's first server
@@ -40,23 +41,16 @@ type client struct {
 	user        *user
 	key         pgwire.CancelKey
 	phase       clientPhase
+	replication replication
 	counted     bool // in max_client_conn
 	unix        bool
 	cut         bool // has a part of a message whose rest will not come
 	notified    bool // knows that it waits for a server
+	leaked      bool // has been told in the log to leave session state behind
 	id          uint64
 	addr        netip.AddrPort
 	since       time.Duration // connected
 	requestTime time.Duration // asked for the server that it has or waits for
-}
-
-// clientLogin is needed while a client logs in.
-type clientLogin struct {
-	params pgwire.Startup
-	user   string
-	dbName string
-	auth   pgwire.ServerAuth
-	answer []byte // what goes out before the welcome
 }
 
 func (c *client) prefix() string {
@@ -115,8 +109,13 @@ func (w *worker) closeClient(c *client, reason string) {
 	}
 	if s := c.srv; s != nil {
 		clean := s.clean() && (c.remain == 0 || c.drop)
+		rescue := !clean && s.rescuable(c)
 		s.unlink()
-		s.pl.ClientGone(&c.pc, clean, w.loop.Now())
+		if rescue {
+			s.pl.ClientGoneRescue(&c.pc, w.loop.Now())
+		} else {
+			s.pl.ClientGone(&c.pc, clean, w.loop.Now())
+		}
 	} else if c.pl != nil {
 		c.pl.ClientGone(&c.pc, true, w.loop.Now())
 	}
@@ -128,7 +127,7 @@ func (w *worker) closeClient(c *client, reason string) {
 	if c.console != nil {
 		c.console.gone()
 	}
-	if c.out != nil && c.phase != phaseStartup {
+	if c.out != nil && c.phase > phaseTLS {
 		c.phase, c.since = phaseLinger, w.loop.Now()
 		w.linger[c] = struct{}{}
 		c.setEvents(evloop.Writable)

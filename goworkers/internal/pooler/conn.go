@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/tlsconn"
 )
 
 // conn is one socket. Bytes that were read are forwarded from the loop's buffer;
@@ -15,6 +16,8 @@ import (
 // busy). Both are nil nearly always.
 type conn struct {
 	w      *worker
+	tls    *tlsconn.Conn // nil: none
+	shake  *handshake    // under way
 	out    *evloop.Buffer
 	held   *evloop.Buffer
 	remain int // bytes still to come of the message whose header has passed
@@ -72,6 +75,13 @@ func (c *conn) wantRead(h evloop.Handler) {
 func (c *conn) send(b []byte) error {
 	if c.fd < 0 {
 		return syscall.EPIPE
+	}
+	if c.tls != nil {
+		var err error
+		if b, err = c.tls.Encrypt(c.w.sealed[:0], b); err != nil {
+			return err
+		}
+		c.w.sealed = b[:0]
 	}
 	if c.out == nil {
 		n, err := evloop.Write(int(c.fd), b)
@@ -140,22 +150,27 @@ func (c *conn) fill() (data []byte, full bool, err error) {
 			k = copy(buf, c.held.Bytes())
 		}
 	}
-	n, err := evloop.Read(int(c.fd), buf[k:])
+	var n int
+	if c.tls != nil {
+		n, full, err = c.fillTLS(buf[k:])
+	} else {
+		n, err = evloop.Read(int(c.fd), buf[k:])
+		if full = n == len(buf)-k; n == 0 && err == nil {
+			err = errEOF
+		}
+	}
 	if err != nil {
 		return nil, false, err
 	}
-	if n == 0 {
-		return nil, false, errEOF
-	}
 	if long {
 		c.held.Append(buf[:n])
-		return c.held.Bytes(), n == len(buf), nil
+		return c.held.Bytes(), full, nil
 	}
 	if c.held != nil {
 		c.w.buffers.Put(c.held)
 		c.held = nil
 	}
-	return buf[:k+n], n == len(buf)-k, nil
+	return buf[:k+n], full, nil
 }
 
 // shut closes the socket and gives the buffers back.
@@ -166,8 +181,16 @@ func (c *conn) shut() {
 	if !c.parked {
 		c.w.loop.Remove(int(c.fd))
 	}
-	syscall.Close(int(c.fd))
-	c.fd = -1
+	if c.tls != nil && c.out == nil {
+		evloop.Write(int(c.fd), c.tls.CloseNotify(nil))
+	}
+	if c.shake != nil {
+		c.shake.doomed = true
+		c.shake.cancel()
+	} else {
+		syscall.Close(int(c.fd))
+	}
+	c.fd, c.parked, c.tls, c.shake = -1, false, nil, nil
 	if c.out != nil {
 		c.w.buffers.Put(c.out)
 		c.out = nil

@@ -399,7 +399,7 @@ func (k *console) reconnect(arg string) error {
 	for _, db := range k.p().databases {
 		for _, pl := range db.pools {
 			if only == nil || only == db {
-				pl.restart("RECONNECT")
+				pl.reconnect()
 			}
 		}
 	}

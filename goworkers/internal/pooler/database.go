@@ -30,14 +30,12 @@ type database struct {
 // user is one user that clients may log in as.
 type user struct {
 	ini.User
-	name     string
-	secret   pgwire.Secret
-	verifier *pgwire.SCRAMSecret // derived from a plain secret
-	keys     pgwire.SCRAMKeys    // learned at a login
-	listed   bool                // in auth_file
-	group    pool.Group
-	clients  atomic.Int32
-	home     *worker // of its pools, when they share a limit
+	name    string
+	creds   atomic.Pointer[credentials] // of auth_file, never nil
+	listed  bool                        // in auth_file
+	group   pool.Group
+	clients atomic.Int32
+	home    *worker // of its pools, when they share a limit
 }
 
 func (u *user) maxClients(set *settings) int {
@@ -55,6 +53,15 @@ func (db *database) serverName() string {
 	}
 	return db.name
 }
+
+const (
+	// failoverRetry is the pause before the hosts of a list are asked again which of
+	// them is what target_session_attrs wants.
+	failoverRetry = time.Second
+
+	// rescueTimeout is how long a lost client's transaction may take to end.
+	rescueTimeout = 10 * time.Second
+)
 
 // timeouts are those of a linked server and of an idle client; 0 = none.
 type timeouts struct {
@@ -80,6 +87,8 @@ type dbPool struct {
 
 	failureLogged string
 	hostIndex     int
+	hosts         map[string]*hostState       // those that have failed
+	creds         atomic.Pointer[credentials] // of the last login
 }
 
 // findDatabase finds a database by name, or makes one from the entry *.
@@ -119,6 +128,7 @@ func (p *Pooler) userNamed(name string) *user {
 	u := p.users[name]
 	if u == nil {
 		u = &user{name: name}
+		u.creds.Store(&credentials{})
 		if conf := p.cfg.Users[name]; conf != nil {
 			u.User = *conf
 		}
@@ -188,12 +198,17 @@ func (pl *dbPool) configure() {
 	}
 	pl.mode = u.PoolMode.Or(db.PoolMode.Or(set.PoolMode))
 	pl.prepares = pl.mode != ini.PoolSession && set.MaxPreparedStatements > 0
-	pl.readsTags = pl.prepares
+	pl.readsTags = pl.prepares || pl.mode != ini.PoolSession && set.SessionStateGuard != ini.LeakIgnore
 	pl.limits = timeouts{
 		query:           u.QueryTimeout.Or(set.QueryTimeout),
 		transaction:     u.TransactionTimeout.Or(set.TransactionTimeout),
 		idleTransaction: u.IdleTransactionTimeout.Or(set.IdleTransactionTimeout),
 		clientIdle:      u.ClientIdleTimeout.Or(set.ClientIdleTimeout),
+	}
+	hosts := time.Duration(max(1, len(db.Hosts)))
+	retry := set.ServerLoginRetry
+	if db.TargetSessionAttrs != ini.AttrsAny {
+		retry = min(retry, failoverRetry)
 	}
 	pl.settings = pool.Settings{
 		PoolSize:       u.PoolSize.Or(db.PoolSize.Or(set.DefaultPoolSize)),
@@ -201,15 +216,18 @@ func (pl *dbPool) configure() {
 		ReserveSize:    u.ReservePoolSize.Or(db.ReservePoolSize.Or(set.ReservePoolSize)),
 		ReserveTimeout: set.ReservePoolTimeout,
 		QueryWait:      u.QueryWaitTimeout.Or(db.QueryWaitTimeout.Or(set.QueryWaitTimeout)),
-		ConnectTimeout: set.ServerConnectTimeout,
-		LoginRetry:     set.ServerLoginRetry,
-		ServerIdle:     set.ServerIdleTimeout,
-		ServerLifetime: db.ServerLifetime.Or(set.ServerLifetime),
-		CheckDelay:     set.ServerCheckDelay,
-		Check:          set.ServerCheckQuery != "",
-		Reset:          set.ServerResetQuery != "" && (pl.mode == ini.PoolSession || set.ServerResetQueryAlways),
-		RoundRobin:     set.ServerRoundRobin,
-		FillAlways:     db.User != "",
+		// Each host has its time: see sweepPool.
+		ConnectTimeout:   set.ServerConnectTimeout * hosts,
+		ParallelConnects: set.ServerParallelConnects,
+		RescueTimeout:    rescueTimeout,
+		LoginRetry:       retry,
+		ServerIdle:       set.ServerIdleTimeout,
+		ServerLifetime:   db.ServerLifetime.Or(set.ServerLifetime),
+		CheckDelay:       set.ServerCheckDelay,
+		Check:            set.ServerCheckQuery != "",
+		Reset:            set.ServerResetQuery != "" && (pl.mode == ini.PoolSession || set.ServerResetQueryAlways),
+		RoundRobin:       set.ServerRoundRobin,
+		FillAlways:       db.User != "",
 	}
 }
 
@@ -218,14 +236,17 @@ func (pl *dbPool) serverSecret() (pgwire.Secret, pgwire.SCRAMKeys) {
 	if pl.db.Password.Kind() != pgwire.SecretNone {
 		return pl.db.Password, pgwire.SCRAMKeys{}
 	}
-	u := pl.w.users[pl.user]
-	if u == nil {
+	creds := pl.creds.Load()
+	if creds == nil && pl.account != nil {
+		creds = pl.account.creds.Load()
+	}
+	if creds == nil {
 		return pgwire.Secret{}, pgwire.SCRAMKeys{}
 	}
-	if pl.db.User == "" && u.secret.Kind() == pgwire.SecretSCRAM {
-		return u.secret, u.keys
+	if pl.db.User == "" && creds.secret.Kind() == pgwire.SecretSCRAM {
+		return creds.secret, creds.keys
 	}
-	return u.secret, pgwire.SCRAMKeys{}
+	return creds.secret, pgwire.SCRAMKeys{}
 }
 
 // startupParams are those of a server login.
@@ -243,25 +264,13 @@ func (pl *dbPool) startupParams() []pgwire.Param {
 	return params
 }
 
-// nextHost chooses among the hosts of a list.
-func (pl *dbPool) nextHost() string {
-	hosts := pl.db.Hosts
-	if len(hosts) == 0 {
-		return ""
-	}
-	if pl.db.LoadBalanceHosts.Or(ini.BalanceRoundRobin) == ini.BalanceRoundRobin || pl.failureLogged != "" {
-		pl.hostIndex++
-	}
-	return hosts[pl.hostIndex%len(hosts)]
-}
-
 // rememberWelcome keeps what the first server said for the clients to come.
 func (pl *dbPool) rememberWelcome(s *server) {
 	if pl.welcome != nil {
 		return
 	}
 	pl.welcome = []byte{}
-	for _, param := range s.login.params {
+	for _, param := range s.params {
 		if pl.w.tracked.index(param.Name) < 0 {
 			pl.welcome = pgwire.AppendParameterStatus(pl.welcome, param.Name, param.Value)
 		}
@@ -274,4 +283,16 @@ func (pl *dbPool) restart(reason string) {
 	pl.welcome = nil
 	pl.ForgetWelcome()
 	pl.Reconnect(reason, pl.w.loop.Now())
+}
+
+// reconnect is restart at the pace of reconnect_rate.
+func (pl *dbPool) reconnect() {
+	const reason = "obsolete connection"
+	rate := pl.w.set.ReconnectRate
+	if rate == 0 {
+		pl.restart(reason)
+		return
+	}
+	pl.welcome = nil
+	pl.ReconnectSlowly(reason, rate, pl.w.loop.Now())
 }

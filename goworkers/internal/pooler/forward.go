@@ -26,7 +26,7 @@ var (
 // mayRead tells whether what the client sends can be used now.
 func (c *client) mayRead() bool {
 	switch c.phase {
-	case phaseBusy, phaseWelcome, phaseCancel, phaseLinger:
+	case phaseTLS, phaseBusy, phaseWelcome, phaseCancel, phaseLinger:
 		return false
 	}
 	if c.pc.State() == pool.ClientWaiting {
@@ -196,7 +196,7 @@ walk:
 			}
 		}
 		v := passOn
-		if c.pl.prepares && !s.pending.failed {
+		if c.pl.prepares && !s.pending.failed && c.replication == replicationNone {
 			switch typ {
 			case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgClose:
 				var used int
@@ -397,10 +397,10 @@ walk:
 			}
 			s.parameterStatus(data[i+pgwire.HeaderSize:i+size], s.cl)
 		case pgwire.MsgErrorResponse:
-			s.dirty = s.dirty || s.cl == nil
+			s.dirty = s.dirty || s.cl == nil && !s.rescued
 			s.pending.error(s)
 		case pgwire.MsgNoticeResponse:
-			s.dirty = s.dirty || s.cl == nil
+			s.dirty = s.dirty || s.cl == nil && !s.rescued
 		case pgwire.MsgCommandComplete:
 			if s.pl.readsTags {
 				if size > len(data)-i {
@@ -485,10 +485,19 @@ func (s *server) readyForQuery(status byte) {
 	}
 	c := s.cl
 	if c == nil {
+		if s.rescued && s.pending.empty() {
+			s.rescueDone()
+		}
+		return
+	}
+	if s.ps.Dedicated() {
 		return
 	}
 	switch s.pl.mode {
 	case ini.PoolSession:
+		if s.w.set.ServerFastClose && s.ps.CloseNeeded() && status == pgwire.TxIdle && s.pending.empty() {
+			s.pl.KillLink(s.ps, pool.Failure{Message: "obsolete connection"}, now)
+		}
 	case ini.PoolStatement:
 		if status != pgwire.TxIdle {
 			s.pl.KillLink(s.ps, pool.Failure{Message: "transaction blocks not allowed in statement pooling mode"}, now)
@@ -512,6 +521,7 @@ func (s *server) readyForQuery(status byte) {
 // release gives the server back to the pool.
 func (s *server) release() {
 	s.lateRelease = false
+	s.guard()
 	s.unlink()
 	s.pl.Release(s.ps, s.w.loop.Now())
 }

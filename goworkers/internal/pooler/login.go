@@ -1,19 +1,66 @@
-// A client's login: opening packets, authentication, the welcome.
+// A client's login: opening packets, TLS, start parameters, the welcome.
 
 package pooler
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"syscall"
 
+	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/ldap"
 	"goworkers/internal/pooler/pool"
+	"goworkers/internal/pooler/tlsconn"
 	"goworkers/pgwire"
 )
 
-// maxLoginMessage bounds password messages.
-const maxLoginMessage = 16 << 10
+const (
+	// maxLoginMessage bounds password messages: those of auth_file's secrets fit.
+	maxLoginMessage = pgwire.MaxSecretSize + 1024
+
+	// tlsHandshake is the first byte of a client that begins with TLS unasked.
+	tlsHandshake = 0x16
+)
+
+// clientLogin is needed while a client logs in.
+type clientLogin struct {
+	params      pgwire.Startup
+	user        string
+	dbName      string
+	replication replication
+	auth        pgwire.ServerAuth
+	method      authMethod
+	creds       *credentials // nil: the user is not known
+	from        *user        // where creds stand; nil for those that auth_query gave
+	ldap        *ldap.Options
+	answer      []byte // what goes out before the welcome
+}
+
+// replication is what kind of connection a client asks for.
+type replication uint8
+
+const (
+	replicationNone replication = iota
+	replicationPhysical
+	replicationLogical
+)
+
+var replicationNames = [...]string{"none", "physical", "logical"}
+
+func (r replication) String() string { return replicationNames[r] }
+
+// parseReplication reads the startup parameter.
+func parseReplication(value string) replication {
+	switch strings.ToLower(value) {
+	case "database":
+		return replicationLogical
+	case "true", "on", "yes", "1", "t", "y":
+		return replicationPhysical
+	}
+	return replicationNone
+}
 
 // processLogin handles bytes of a client that is not logged in.
 func (c *client) processLogin(data []byte) int {
@@ -38,13 +85,18 @@ func (c *client) processLogin(data []byte) int {
 
 // startupPacket handles one opening packet.
 func (c *client) startupPacket(data []byte) int {
+	w := c.w
+	if data[0] == tlsHandshake && c.tls == nil && !c.unix && w.clientTLS != nil {
+		c.beginTLS(data)
+		return len(data)
+	}
 	kind, size, ok, err := pgwire.ParseStartupHeader(data)
 	if err != nil {
 		why := "bad startup packet"
 		if errors.Is(err, pgwire.ErrProtocolVersion) {
 			why = "unsupported frontend protocol: only version 3 is known"
 		}
-		c.w.failClient(c, "", why)
+		w.failClient(c, "", why)
 		return 0
 	}
 	if !ok || size > len(data) {
@@ -54,30 +106,60 @@ func (c *client) startupPacket(data []byte) int {
 	switch kind {
 	case pgwire.SSLRequest, pgwire.GSSENCRequest:
 		if size < len(data) {
-			c.w.failClient(c, "", "received unencrypted data after SSL request")
+			w.failClient(c, "", "received unencrypted data after SSL request")
 			return 0
 		}
-		if err := c.send([]byte{'N'}); err != nil {
-			c.w.closeClient(c, "write to client: "+err.Error())
+		accept := kind == pgwire.SSLRequest && w.clientTLS != nil && c.tls == nil && !c.unix
+		answer := byte('N')
+		if accept {
+			answer = 'S'
+		}
+		if err := c.send([]byte{answer}); err != nil {
+			w.closeClient(c, "write to client: "+err.Error())
 			return 0
+		}
+		if accept {
+			c.beginTLS(nil)
 		}
 	case pgwire.CancelRequest:
 		key, err := pgwire.ParseCancelRequest(packet)
 		if err != nil {
-			c.w.closeClient(c, "bad cancel request")
+			w.closeClient(c, "bad cancel request")
 			return 0
 		}
-		c.w.cancelRequest(c, key)
+		w.cancelRequest(c, key)
 		return 0
 	case pgwire.StartupMessage:
 		startup, err := pgwire.ParseStartup(packet)
 		if err != nil {
-			c.w.failClient(c, "", "bad startup packet")
+			w.failClient(c, "", "bad startup packet")
+			return 0
+		}
+		if w.set.ClientTLS.SSLMode >= ini.SSLRequire && c.tls == nil && !c.unix {
+			w.failClient(c, "", "SSL required")
 			return 0
 		}
 		c.startup(startup)
 	}
 	return size
+}
+
+// beginTLS makes the handshake; early is what the client has sent of it.
+func (c *client) beginTLS(early []byte) {
+	w := c.w
+	cfg := w.clientTLS
+	early = append([]byte(nil), early...)
+	c.phase = phaseTLS
+	c.startTLS(func(ctx context.Context, fd int) (*tlsconn.Conn, error) {
+		return w.handshaker.Accept(ctx, cfg, fd, early)
+	}, func(err error) {
+		c.phase = phaseStartup
+		if err != nil {
+			w.closeClient(c, "TLS handshake failed: "+err.Error())
+			return
+		}
+		c.wantRead(c)
+	})
 }
 
 // startup takes the parameters of a login and begins authentication.
@@ -94,87 +176,63 @@ func (c *client) startup(startup pgwire.Startup) {
 		p.failClient(c, "", "no username supplied")
 		return
 	}
+	if value, ok := startup.Get("replication"); ok {
+		login.replication = parseReplication(value)
+		c.replication = login.replication
+	}
 	if !c.takeParams(startup.Params) {
 		return
 	}
 	if options, need := startup.Negotiate(); need {
 		login.answer = pgwire.AppendNegotiateProtocolVersion(login.answer, options)
 	}
-	onConsole := login.dbName == consoleName
-	if !onConsole {
+	if login.dbName != consoleName {
 		c.counted = true
 		if p.clientCount.Add(1) > int64(p.set.MaxClientConn) {
 			p.failClient(c, "", "no more connections allowed (max_client_conn)")
 			return
 		}
 	}
-
-	u := p.users[login.user]
-	login.auth = pgwire.ServerAuth{
-		Method: p.set.authMethod, User: login.user, MockKey: p.mockKey, Iterations: p.set.ScramIterations,
-	}
-	switch {
-	case onConsole && login.user == consoleName && c.sameUser():
-		// Who may read the pooler's memory may use its console.
-		login.auth.Method = pgwire.MethodTrust
-		c.user = &user{name: consoleName}
-	case p.set.authAny && (onConsole || !p.lacksForcedUser(login.dbName)):
-		login.auth.Method = pgwire.MethodTrust
-		c.user = p.userNamed(login.user)
-	case p.set.authAny:
-		p.failClient(c, "", "bouncer config error")
-		p.log.Errorf("auth_type=any needs a forced user: set user= for database %q in [databases]", login.dbName)
-		return
-	case u == nil || !u.listed || u.secret.Kind() == pgwire.SecretNone && login.auth.Method != pgwire.MethodTrust:
-		if login.auth.Method == pgwire.MethodTrust {
-			p.failClient(c, "", `"trust" authentication failed`)
-			return
-		}
-		// The exchange runs with a secret that nothing matches, so that an answer
-		// does not tell which users exist.
-	default:
-		login.auth.Secret = u.secret
-		login.auth.Verifier = u.verifier
-		c.user = u
-	}
-	c.phase = phaseAuth
-	if login.auth.Slow() && login.auth.Method != pgwire.MethodPlain {
-		c.slowAuth(func() ([]byte, bool, error) { return login.auth.Begin(nil) })
-		return
-	}
-	c.authStep(login.auth.Begin(nil))
+	c.authenticate()
 }
 
 // sameUser tells whether the client is a process of the pooler's own user.
 func (c *client) sameUser() bool {
-	if !c.unix {
-		return false
-	}
-	cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	return err == nil && int(cred.Uid) == os.Getuid()
+	uid, ok := c.peerUID()
+	return ok && uid == os.Getuid()
 }
 
-// takeParams looks at the startup parameters.
+// peerUID is the system user of a client that came over a unix socket.
+func (c *client) peerUID() (uid int, ok bool) {
+	if !c.unix {
+		return 0, false
+	}
+	cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	if err != nil {
+		return 0, false
+	}
+	return int(cred.Uid), true
+}
+
+// takeParams looks at the startup parameters. Those of a replication connection go to
+// its server as they are.
 func (c *client) takeParams(params []pgwire.Param) bool {
 	p := c.w
 	set := noVars.Value()
 	for _, param := range params {
 		name := param.Name
-		if name == "user" || name == "database" || strings.HasPrefix(name, "_pq_.") {
+		if name == "user" || name == "database" || name == "replication" || strings.HasPrefix(name, "_pq_.") {
 			continue
 		}
 		if name == "options" {
-			if !c.takeOptions(&set, param.Value) {
+			if c.replication == replicationNone && !c.takeOptions(&set, param.Value) {
 				return false
 			}
 			continue
 		}
-		if name == "replication" && (param.Value == "false" || param.Value == "off" || param.Value == "no" || param.Value == "0") {
-			continue
-		}
 		if i := p.tracked.index(name); i >= 0 {
 			set[i] = param.Value
-		} else if !p.set.ignores(name) {
+		} else if c.replication == replicationNone && !p.set.ignores(name) {
 			p.failClient(c, "", "unsupported startup parameter: "+name)
 			return false
 		}
@@ -212,88 +270,6 @@ func (c *client) takeOptions(set *varSet, options string) bool {
 	return true
 }
 
-// passwordMessage handles one answer to a request for a password.
-func (c *client) passwordMessage(data []byte) int {
-	typ, size, ok, err := pgwire.ParseHeader(data)
-	if err == nil && !ok {
-		return 0
-	}
-	if err != nil || typ != pgwire.MsgPassword || size > maxLoginMessage {
-		if typ == pgwire.MsgTerminate {
-			c.w.closeClient(c, "client close request")
-			return 0
-		}
-		c.w.failClient(c, "", "unexpected message during authentication")
-		return 0
-	}
-	if size > len(data) {
-		return 0
-	}
-	auth := &c.login.auth
-	body := data[pgwire.HeaderSize:size]
-	if auth.Slow() && auth.Method == pgwire.MethodPlain {
-		body = append([]byte(nil), body...)
-		c.slowAuth(func() ([]byte, bool, error) { return auth.Answer(nil, body) })
-		return size
-	}
-	c.authStep(auth.Answer(nil, body))
-	return size
-}
-
-// slowAuth runs a step in a goroutine; the client is not read meanwhile.
-func (c *client) slowAuth(step func() ([]byte, bool, error)) {
-	c.phase = phaseBusy
-	c.w.background(func() func() {
-		out, done, err := step()
-		return func() {
-			if c.fd < 0 || c.phase != phaseBusy {
-				return
-			}
-			c.phase = phaseAuth
-			c.authStep(out, done, err)
-			if c.fd >= 0 {
-				c.resume()
-			}
-		}
-	})
-}
-
-// authStep sends what an authentication step gave, and ends it.
-func (c *client) authStep(out []byte, done bool, err error) {
-	p, login := c.w, c.login
-	if err != nil {
-		why := "password authentication failed"
-		if m := login.auth.Method; m == pgwire.MethodSCRAM || m == pgwire.MethodMD5 && login.auth.Secret.Kind() == pgwire.SecretSCRAM {
-			why = "SASL authentication failed"
-		}
-		if !errors.Is(err, pgwire.ErrPassword) {
-			p.log.Info(c.prefix() + "login: " + err.Error())
-		}
-		p.failClient(c, "", why)
-		return
-	}
-	if u := c.user; u != nil && login.auth.Verifier != nil && u.verifier == nil && u.secret.Equal(login.auth.Secret) {
-		u.verifier = login.auth.Verifier
-	}
-	if !done {
-		if err := c.send(append(login.answer, out...)); err != nil {
-			p.closeClient(c, "write to client: "+err.Error())
-		}
-		login.answer = nil
-		return
-	}
-	login.answer = append(login.answer, out...)
-	if c.user == nil {
-		// Cannot be: nothing matches no secret.
-		p.failClient(c, "", "password authentication failed")
-		return
-	}
-	if keys, ok := login.auth.Keys(); ok {
-		c.user.keys = keys
-	}
-	c.authenticated()
-}
-
 // authenticated finds the client's pool.
 func (c *client) authenticated() {
 	p, login := c.w, c.login
@@ -321,21 +297,31 @@ func (c *client) authenticated() {
 		p.failClient(c, "", "client connections exceeded (max_user_client_connections)")
 		return
 	}
-	c.pl = p.poolOf(db, c.user)
+	pl := p.poolOf(db, c.user)
+	if db.User == "" {
+		pl.creds.Store(login.creds)
+	}
+	c.pl = pl
 	db.clients.Add(1)
 	c.user.clients.Add(1)
 	c.pc.Owner = c
 	c.phase = phaseWelcome
-	c.moveTo(c.pl.w, func() { c.pl.AwaitWelcome(&c.pc, c.w.loop.Now()) })
+	c.moveTo(pl.w, func() {
+		if c.replication != replicationNone {
+			pl.Dedicated(&c.pc, c.w.loop.Now())
+			return
+		}
+		pl.AwaitWelcome(&c.pc, c.w.loop.Now())
+	})
 }
 
 // welcome carries out Welcome: the login is complete.
 func (c *client) welcome() {
-	p, pl := c.w, c.pl
+	pl := c.pl
 	set := c.vars.Value()
 	defaults := pl.defaults.Value()
 	out := append(c.login.answer, pl.welcome...)
-	for i, name := range p.tracked {
+	for i, name := range c.w.tracked {
 		if set[i] == "" {
 			set[i] = defaults[i]
 		}
@@ -344,7 +330,23 @@ func (c *client) welcome() {
 		}
 	}
 	c.vars = uniqueVars(set)
-	c.key = pgwire.NewCancelKey()
+	c.loggedIn(out)
+}
+
+// welcomeReplication completes the login of a client whose own server has logged in.
+func (c *client) welcomeReplication(s *server) {
+	out := c.login.answer
+	for _, param := range s.params {
+		out = pgwire.AppendParameterStatus(out, param.Name, param.Value)
+	}
+	s.params = nil
+	c.loggedIn(out)
+}
+
+// loggedIn sends the rest of the welcome.
+func (c *client) loggedIn(out []byte) {
+	p, pl := c.w, c.pl
+	c.key = p.newCancelKey()
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	if p.set.LoginNotifyMessage != "" {
 		out = pgwire.AppendNoticeResponse(out, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000", Message: p.set.LoginNotifyMessage})
@@ -352,7 +354,7 @@ func (c *client) welcome() {
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	pl.stats.logins++
 	if p.set.LogConnections {
-		p.log.Info(c.prefix() + "login attempt: db=" + c.login.dbName + " user=" + c.login.user + " tls=no")
+		p.log.Info(c.prefix() + "login attempt: db=" + c.login.dbName + " user=" + c.login.user + " tls=" + c.tlsState())
 	}
 	delete(p.logins, c)
 	c.login = nil
@@ -367,4 +369,15 @@ func (c *client) welcome() {
 // dropped carries out DropClient.
 func (c *client) dropped(why pool.Failure) {
 	c.w.failClient(c, why.Code, why.Message)
+}
+
+// newCancelKey makes a key for a client to cancel its queries with.
+func (p *Pooler) newCancelKey() pgwire.CancelKey { return pgwire.NewCancelKey() }
+
+// tlsState is version and cipher, or "no".
+func (c *conn) tlsState() string {
+	if c.tls == nil {
+		return "no"
+	}
+	return c.tls.State()
 }

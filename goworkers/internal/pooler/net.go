@@ -3,7 +3,6 @@
 package pooler
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // target is an address to connect to.
@@ -99,72 +97,6 @@ func ipTarget(ip netip.Addr, port int) target {
 		}
 	}
 	return target{syscall.AF_INET6, sa}
-}
-
-// dnsEntry is what a name was found to mean.
-type dnsEntry struct {
-	addrs []netip.Addr
-	err   error
-	until time.Duration
-	next  int // round-robin
-	wait  []func()
-}
-
-const resolveTimeout = 10 * time.Second
-
-// resolve finds a host's address and calls done in the loop, at once when it is
-// known. Names are asked for in a goroutine and kept for dns_max_ttl.
-func (w *worker) resolve(host string, port int, done func(target, error)) {
-	switch {
-	case host == "":
-		done(unixTarget(w.set.UnixSocketDir, port), nil)
-		return
-	case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
-		done(unixTarget(host, port), nil)
-		return
-	}
-	if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		done(ipTarget(ip, port), nil)
-		return
-	}
-	e := w.dns[host]
-	answer := func() {
-		if e.err != nil {
-			done(target{}, fmt.Errorf("server DNS lookup failed: %w", e.err))
-			return
-		}
-		e.next++
-		done(ipTarget(e.addrs[e.next%len(e.addrs)], port), nil)
-	}
-	if e != nil && e.wait == nil && w.loop.Now() < e.until {
-		answer()
-		return
-	}
-	if e == nil {
-		e = &dnsEntry{}
-		w.dns[host] = e
-	}
-	e.wait = append(e.wait, answer)
-	if len(e.wait) > 1 {
-		return
-	}
-	w.background(func() func() {
-		ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-		defer cancel()
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		return func() {
-			ttl := w.set.DNSMaxTTL
-			if e.addrs, e.err = addrs, err; err != nil {
-				ttl = w.set.DNSNXDomainTTL
-			}
-			e.until = w.loop.Now() + ttl
-			wait := e.wait
-			e.wait = nil
-			for _, f := range wait {
-				f()
-			}
-		}
-	})
 }
 
 // hostPort names an end of a connection for log and console.

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -17,9 +18,13 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"goworkers/internal/pooler/dns"
 	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/hba"
 	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/ldap"
 	"goworkers/internal/pooler/pool"
+	"goworkers/internal/pooler/tlsconn"
 )
 
 // Version is what SHOW VERSION and --version say.
@@ -52,27 +57,36 @@ type Pooler struct {
 	began      time.Time // all times count from it
 	log        *logrus.Logger
 	logOut     *logWriter
-	goroutines sync.WaitGroup // for slow things
+	goroutines sync.WaitGroup  // for slow things
+	ctx        context.Context // theirs
+	cancel     context.CancelFunc
 
 	main    *worker
 	workers []*worker
 	isAlone bool        // the other loops stand still, or do not run
 	awaited atomic.Bool // a console, or the end, waits for something
 
-	cfg       *ini.Config
-	set       *settings
-	authPath  string
-	authFile  *ini.AuthFile
-	tracked   tracked
-	mockKey   []byte
-	databases map[string]*database
-	users     map[string]*user
-	dying     []*dbPool // of removed databases
+	cfg         *ini.Config
+	set         *settings
+	authPath    string
+	authFile    *ini.AuthFile
+	hbaRules    *hba.Rules
+	identMaps   *hba.IdentMaps
+	ldapOptions *ldap.Options
+	directories *ldap.Workers
+	clientTLS   *tlsconn.Config // nil: none
+	serverTLS   *tlsconn.Config
+	handshaker  *tlsconn.Handshaker // nil until there is TLS
+	tracked     tracked
+	mockKey     []byte
+	databases   map[string]*database
+	users       map[string]*user
+	dying       []*dbPool // of removed databases
 
 	listeners   []*listener
 	acceptAgain time.Duration // accepting rests until then; 0: it does not
 	consoles    map[*console]struct{}
-	dns         map[string]*dnsEntry
+	dns         *dns.Resolver
 	clientCount atomic.Int64 // in max_client_conn
 	lastID      atomic.Uint64
 	paused      bool
@@ -88,10 +102,12 @@ type Pooler struct {
 func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 	p := &Pooler{
 		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
-		users: map[string]*user{}, consoles: map[*console]struct{}{}, dns: map[string]*dnsEntry{}, cfg: cfg,
+		users: map[string]*user{}, consoles: map[*console]struct{}{}, cfg: cfg,
 		isAlone: true,
 	}
 	rand.Read(p.mockKey)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.directories = ldap.NewWorkers(ldapWorkers, ldapQueue)
 	var err error
 	if p.set, err = newSettings(cfg); err != nil {
 		return nil, err
@@ -103,6 +119,11 @@ func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 		return nil, fmt.Errorf("%s: [pgbouncer] logfile = %s: %w", cfg.Path, cfg.LogFile, err)
 	}
 	p.log = newLog(p.logOut)
+	p.dns, err = dns.New(dns.Config{Settings: dnsSettings(cfg), ResolvConf: cfg.ResolvConf, Changed: p.addressesChanged})
+	if err != nil {
+		p.end()
+		return nil, fmt.Errorf("%s: [pgbouncer] resolv_conf: %w", cfg.Path, err)
+	}
 	for i := range cfg.Threads {
 		w, err := newWorker(p, i)
 		if err != nil {
@@ -276,15 +297,23 @@ func (p *Pooler) end() {
 		l.close()
 	}
 	for _, w := range p.workers {
+		w.loop.Stop()
+	}
+	p.cancel()
+	p.directories.Stop()
+	if p.dns != nil {
+		p.dns.Stop()
+	}
+	p.goroutines.Wait()
+	if p.handshaker != nil {
+		p.handshaker.Close()
+	}
+	for _, w := range p.workers {
 		w.shut()
 	}
 	if p.metrics != nil {
 		p.metrics.stop()
 	}
-	for _, w := range p.workers {
-		w.loop.Stop()
-	}
-	p.goroutines.Wait()
 	for _, w := range p.workers {
 		w.loop.Close()
 	}
@@ -468,6 +497,7 @@ func (p *Pooler) atSweep(now time.Duration) {
 		p.alone(p.bury)
 	}
 	p.expireAutoDatabases(now)
+	p.dns.Sweep()
 	if p.acceptAgain != 0 && now >= p.acceptAgain {
 		p.acceptAgain = 0
 		for _, l := range p.listeners {
@@ -514,6 +544,7 @@ func (p *Pooler) closePending(only *database) bool {
 	found := false
 	p.eachPool(func(pl *dbPool) {
 		if only == nil || pl.db == only {
+			found = found || pl.Reconnecting()
 			pl.EachServer(func(s *pool.Server) { found = found || s.CloseNeeded() })
 		}
 	})

@@ -224,7 +224,7 @@ func TestPipelineWithErrorsAndSyncs(t *testing.T) {
 func TestClientThatDiesInATransactionTakesItsServerAlong(t *testing.T) {
 	db := pgtest.DB(t)
 	db.Exec(t, "create table public.t(x int)")
-	r := start(t, config{databases: entry("d", db, "pool_size=1")})
+	r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "rescue_transactions = 0"})
 	for _, mode := range []string{"simple", "extended without a sync"} {
 		a := r.connect("d")
 		pid := value[int](t, a, backend)

@@ -3,6 +3,7 @@
 package pooler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/pool"
+	"goworkers/internal/pooler/tlsconn"
 	"goworkers/pgwire"
 )
 
@@ -20,11 +23,13 @@ type serverPhase uint8
 
 const (
 	serverConnecting serverPhase = iota // no connection yet
+	serverAskTLS                        // one byte will tell whether the server speaks TLS
 	serverLogin                         // authentication, start parameters
 	serverGreeting                      // connect_query runs
 	serverForward                       // they are the client's
 	serverVars                          // the client's parameters are being set
 	serverTest                          // reset or check query runs
+	serverAuthQuery                     // the secret of a user is asked for
 )
 
 // server is one server connection.
@@ -42,9 +47,17 @@ type server struct {
 	dirty    bool // spoke without being asked
 	refused  bool // a query of the pooler's own failed
 
+	rescued     bool // its client has vanished; what it began is being ended
+	inRecovery  bool // it is a standby
+	readOnly    bool // its transactions are, unless they say otherwise
 	lateRelease bool // to be released when its client's current message is through
 
 	login      *serverLoginState
+	asks       *authQuery // in place of a client
+	session    session
+	params     []pgwire.Param // of the login; kept until the client of a dedicated server knows them
+	host       string
+	hostSince  time.Duration
 	key        []byte // its cancel key
 	id         uint64
 	addr       netip.AddrPort
@@ -58,9 +71,14 @@ type server struct {
 
 // serverLoginState is needed while a server logs in.
 type serverLoginState struct {
-	auth   pgwire.ClientAuth
-	busy   bool // a goroutine computes the answer
-	params []pgwire.Param
+	auth       pgwire.ClientAuth
+	busy       bool     // a goroutine computes the answer
+	hosts      []string // still to be tried
+	try        int
+	failure    pool.Failure // of the last try
+	starting   bool
+	unsuitable bool // a host was not what target_session_attrs wants
+	anyWillDo  bool // prefer-standby has found none
 }
 
 // codeCannotConnectNow marks refusals after which waiting makes sense.
@@ -73,22 +91,11 @@ func (s *server) prefix() string {
 // openServer carries out Connect.
 func (w *worker) openServer(ps *pool.Server) {
 	pl := ps.Pool().Owner.(*dbPool)
-	s := &server{conn: conn{w: w, fd: -1}, ps: ps, pl: pl, vars: noVars, id: w.lastID.Add(1), since: w.loop.Now()}
+	now := w.loop.Now()
+	s := &server{conn: conn{w: w, fd: -1}, ps: ps, pl: pl, vars: noVars, id: w.lastID.Add(1), since: now}
 	ps.Owner = s
-	s.login = &serverLoginState{auth: pgwire.ClientAuth{User: pl.user}}
-	s.login.auth.Secret, s.login.auth.Keys = pl.serverSecret()
-	host := pl.nextHost()
-	w.resolve(host, pl.db.Port, func(t target, err error) {
-		if ps.State() != pool.ServerLogin {
-			return // closed meanwhile
-		}
-		if err == nil {
-			err = s.connect(t)
-		}
-		if err != nil {
-			w.serverLoginFailed(s, pool.Failure{Message: err.Error()}, false)
-		}
-	})
+	s.login = &serverLoginState{hosts: pl.candidates(now)}
+	s.tryNext()
 }
 
 func (s *server) connect(t target) error {
@@ -111,13 +118,12 @@ func (s *server) connect(t target) error {
 // connected begins the login once the socket is connected.
 func (s *server) connected() {
 	if err := socketError(int(s.fd)); err != nil {
-		s.w.serverLoginFailed(s, pool.Failure{Message: "connect failed: " + err.Error()}, false)
+		s.attemptFailed(pool.Failure{Message: "connect failed: " + err.Error()}, false)
 		return
 	}
 	if sa, err := syscall.Getsockname(int(s.fd)); err == nil {
 		s.local = address(sa)
 	}
-	s.phase = serverLogin
 	s.setEvents(evloop.Readable)
 	from := "unix"
 	if s.local.IsValid() {
@@ -126,12 +132,74 @@ func (s *server) connected() {
 	if s.w.set.LogConnections {
 		s.w.log.Info(s.prefix() + "new connection to server (from " + from + ")")
 	}
-	s.write(pgwire.AppendStartup(nil, s.pl.startupParams()))
+	if s.w.serverTLS != nil && s.addr.IsValid() {
+		s.phase = serverAskTLS
+		s.write(pgwire.AppendSSLRequest(nil))
+		return
+	}
+	s.sendStartup()
+}
+
+func (s *server) sendStartup() {
+	s.phase = serverLogin
+	s.write(pgwire.AppendStartup(nil, s.startupParams()))
+}
+
+// startupParams are those of a server login. A replication client's are its own.
+func (s *server) startupParams() []pgwire.Param {
+	params := s.pl.startupParams()
+	pc := s.ps.Client()
+	if !s.ps.Dedicated() || pc == nil {
+		return params
+	}
+	c, ok := pc.Owner.(*client)
+	if !ok || c.login == nil {
+		return params
+	}
+	params = params[:2] // user and database
+	for _, param := range c.login.params.Params {
+		if param.Name != "user" && param.Name != "database" && !strings.HasPrefix(param.Name, "_pq_.") {
+			params = append(params, param)
+		}
+	}
+	return params
+}
+
+// tlsAnswer handles the server's answer to the request for TLS.
+func (s *server) tlsAnswer(data []byte) int {
+	w := s.w
+	switch {
+	case data[0] == 'N' && w.set.ServerTLS.SSLMode >= ini.SSLRequire:
+		s.attemptFailed(pool.Failure{Message: "server refused SSL"}, false)
+	case data[0] == 'N':
+		s.sendStartup()
+	case data[0] != 'S':
+		s.attemptFailed(pool.Failure{Message: "server answers the request for TLS with what is no answer"}, false)
+	case len(data) > 1:
+		// Somebody in between would have it taken for the server's own words.
+		s.attemptFailed(pool.Failure{Message: "received unencrypted data after SSL response"}, false)
+	default:
+		cfg, host := w.serverTLS, s.host
+		s.startTLS(func(ctx context.Context, fd int) (*tlsconn.Conn, error) {
+			return w.handshaker.Connect(ctx, cfg, fd, host)
+		}, func(err error) {
+			if err != nil {
+				s.attemptFailed(pool.Failure{Message: "TLS handshake failed: " + err.Error()}, false)
+				return
+			}
+			s.wantRead(s)
+			s.sendStartup()
+		})
+	}
+	return 1
 }
 
 // processOwn handles one message that is not the client's; 0 means that it is not
 // there yet as far as it is needed.
 func (s *server) processOwn(data []byte) int {
+	if s.phase == serverAskTLS {
+		return s.tlsAnswer(data)
+	}
 	typ, size, ok, err := pgwire.ParseHeader(data)
 	if err != nil {
 		s.w.serverLost(s, err)
@@ -140,8 +208,19 @@ func (s *server) processOwn(data []byte) int {
 	if !ok {
 		return 0
 	}
+	if s.phase == serverAuthQuery && s.asks != nil && (typ == pgwire.MsgDataRow || typ == pgwire.MsgRowDescription || typ == pgwire.MsgErrorResponse) {
+		if size > evloop.BufferSize/2 {
+			s.w.serverLost(s, errOversized)
+			return 0
+		}
+		if size > len(data) {
+			return 0
+		}
+		s.asks.heard(typ, data[pgwire.HeaderSize:size])
+		return size
+	}
 	switch typ {
-	case pgwire.MsgAuthentication, pgwire.MsgBackendKeyData, pgwire.MsgParameterStatus,
+	case pgwire.MsgAuthentication, pgwire.MsgCommandComplete, pgwire.MsgBackendKeyData, pgwire.MsgParameterStatus,
 		pgwire.MsgReadyForQuery, pgwire.MsgErrorResponse, pgwire.MsgNegotiateProtocolVersion:
 		if size > evloop.BufferSize/2 {
 			s.w.serverLost(s, fmt.Errorf("%s of %d bytes", pgwire.TypeName(typ, false), size))
@@ -167,6 +246,10 @@ func (s *server) handleOwn(typ byte, body []byte) {
 		s.authenticate(body)
 	case pgwire.MsgParameterStatus:
 		s.parameterStatus(body, nil)
+	case pgwire.MsgCommandComplete:
+		if s.pl.readsTags {
+			s.tag(body)
+		}
 	case pgwire.MsgBackendKeyData:
 		key, err := pgwire.ParseBackendKeyData(body)
 		if err != nil {
@@ -195,7 +278,12 @@ func (s *server) handleOwn(typ byte, body []byte) {
 func (s *server) ownError(rep *pgwire.Report) {
 	switch s.phase {
 	case serverLogin:
-		s.w.serverLoginFailed(s, pool.Failure{Code: rep.Code, Message: rep.Message}, rep.Code == codeCannotConnectNow)
+		why := pool.Failure{Code: rep.Code, Message: rep.Message}
+		if rep.Code == codeCannotConnectNow {
+			s.attemptFailed(why, true)
+			return
+		}
+		s.w.serverLoginFailed(s, why)
 	case serverGreeting:
 		s.w.log.Error(s.prefix() + "connect_query failed: " + rep.Message)
 	case serverVars:
@@ -216,9 +304,17 @@ func (s *server) ownReady() {
 			w.serverLost(s, errors.New("ReadyForQuery before AuthenticationOk"))
 			return
 		}
-		s.pl.rememberWelcome(s)
+		if !s.suits() {
+			s.attemptUnsuitable()
+			return
+		}
+		if !s.ps.Dedicated() {
+			s.pl.rememberWelcome(s)
+			s.params = nil
+		}
+		s.pl.hostWorks(s.host)
 		s.login = nil
-		if q := s.pl.db.ConnectQuery; q != "" {
+		if q := s.pl.db.ConnectQuery; q != "" && !s.ps.Dedicated() {
 			s.phase = serverGreeting
 			s.write(pgwire.AppendQuery(nil, q))
 			return
@@ -228,7 +324,11 @@ func (s *server) ownReady() {
 		s.loggedIn()
 	case serverVars:
 		s.varsDone()
+	case serverAuthQuery:
+		s.session = session{}
+		s.asks.end(s.status == pgwire.TxIdle)
 	case serverTest:
+		s.session = session{}
 		if s.refused || s.status != pgwire.TxIdle {
 			w.serverLost(s, errors.New("test query failed"))
 			return
@@ -276,7 +376,7 @@ func (s *server) authAnswer(out []byte, err error) {
 		if errors.Is(err, pgwire.ErrWrongPasswordType) {
 			why = "server login failed: wrong password type"
 		}
-		s.w.serverLoginFailed(s, pool.Failure{Message: why}, false)
+		s.w.serverLoginFailed(s, pool.Failure{Message: why})
 		return
 	}
 	s.write(out)
@@ -300,9 +400,11 @@ func (s *server) parameterStatus(body []byte, c *client) {
 		return
 	}
 	if s.login != nil {
-		s.login.params = append(s.login.params, pgwire.Param{Name: string(name), Value: string(value)})
+		s.params = append(s.params, pgwire.Param{Name: string(name), Value: string(value)})
 	}
+	s.noteRole(string(name), string(value))
 	if i := s.w.tracked.index(string(name)); i >= 0 {
+		s.session.sets--
 		s.vars = withVar(s.vars, i, string(value))
 		if c != nil {
 			c.vars = withVar(c.vars, i, string(value))
@@ -320,6 +422,11 @@ func (w *worker) link(c *client, s *server) bool {
 	st := &s.pl.stats
 	st.assignments++
 	st.waitTime += now - c.requestTime
+	s.session = session{}
+	if s.ps.Dedicated() {
+		c.welcomeReplication(s)
+		return true
+	}
 	if c.vars == s.vars {
 		return true
 	}
@@ -381,6 +488,7 @@ func (w *worker) forgetServer(s *server) {
 		c.cut = s.remain > 0 && !s.drop
 		s.cl, c.srv = nil, nil
 	}
+	s.login = nil
 	s.shut()
 	s.prepared.clear(&w.statements)
 }
@@ -393,7 +501,7 @@ func (w *worker) serverLost(s *server, err error) {
 		if err != errEOF {
 			what = "login failed: " + err.Error()
 		}
-		w.serverLoginFailed(s, pool.Failure{Message: what}, false)
+		s.attemptFailed(pool.Failure{Message: what}, false)
 		return
 	}
 	reason := why
@@ -410,16 +518,16 @@ func (w *worker) closeDirty(s *server) {
 	s.pl.ServerLost(s.ps, pool.Failure{Message: "server conn crashed?"}, w.loop.Now())
 }
 
-// serverLoginFailed tells the pool, and the log when it is news.
-func (w *worker) serverLoginFailed(s *server, why pool.Failure, starting bool) {
-	if s.pl.failureLogged != why.Message {
-		s.pl.failureLogged = why.Message
-		w.log.Warn(s.prefix() + "server login failed: " + strings.TrimPrefix(why.Message, "server login failed: "))
-	}
+// serverLoginFailed: the server refuses us, and other hosts would do the same.
+func (w *worker) serverLoginFailed(s *server, why pool.Failure) {
+	s.logFailure(why.Message)
 	w.forgetServer(s)
 	if s.ps.State() == pool.ServerLogin {
-		s.pl.LoginFailed(s.ps, why, starting, w.loop.Now())
+		s.pl.LoginFailed(s.ps, why, false, w.loop.Now())
 		return
 	}
 	s.pl.ServerLost(s.ps, why, w.loop.Now())
 }
+
+// trimLoginFailed takes words off that the log puts before a reason anyway.
+func trimLoginFailed(why string) string { return strings.TrimPrefix(why, "server login failed: ") }

@@ -5,23 +5,25 @@ package pooler
 import (
 	"fmt"
 	osuser "os/user"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"goworkers/internal/pooler/dns"
+	"goworkers/internal/pooler/hba"
 	"goworkers/internal/pooler/ini"
-	"goworkers/pgwire"
+	"goworkers/internal/pooler/ldap"
+	"goworkers/internal/pooler/tlsconn"
 )
 
 // settings are the settings in force, and what is worked out from them.
 type settings struct {
 	ini.Settings
-	authMethod pgwire.AuthMethod
-	authAny    bool
-	unixGroup  int // -1: not set
-	loopCount  int
-	sockets    socketOptions
+	unixGroup int // -1: not set
+	loopCount int
+	sockets   socketOptions
 }
 
 // newSettings works out settings; the error names what this version cannot do.
@@ -33,25 +35,8 @@ func newSettings(cfg *ini.Config) (*settings, error) {
 	wrong := func(key, value, what string) error {
 		return fmt.Errorf("%s: [pgbouncer] %s = %s: %s", cfg.Path, key, value, what)
 	}
-	switch cfg.AuthType {
-	case ini.AuthAny:
-		s.authAny = true
-	case ini.AuthTrust:
-		s.authMethod = pgwire.MethodTrust
-	case ini.AuthPlain:
-		s.authMethod = pgwire.MethodPlain
-	case ini.AuthMD5:
-		s.authMethod = pgwire.MethodMD5
-	case ini.AuthSCRAM:
-		s.authMethod = pgwire.MethodSCRAM
-	default:
-		return nil, wrong("auth_type", cfg.AuthType.String(), "this version knows any, trust, plain, md5 and scram-sha-256; use one of them")
-	}
-	if m := cfg.ClientTLS.SSLMode; m >= ini.SSLRequire {
-		return nil, wrong("client_tls_sslmode", m.String(), "this version has no TLS, so every client would be refused; use disable")
-	}
-	if m := cfg.ServerTLS.SSLMode; m >= ini.SSLRequire {
-		return nil, wrong("server_tls_sslmode", m.String(), "this version has no TLS; use disable or prefer, over a network that you trust")
+	if cfg.AuthType == ini.AuthPAM {
+		return nil, wrong("auth_type", "pam", "PAM runs other people's C libraries in the process, which this pooler does not; use ldap, or hba")
 	}
 	if cfg.UnixSocketGroup != "" {
 		g, err := osuser.LookupGroup(cfg.UnixSocketGroup)
@@ -85,8 +70,16 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := p.loadRules(cfg); err != nil {
+		return err
+	}
+	tlsChanged, err := p.loadTLS(cfg)
+	if err != nil {
+		return err
+	}
 	p.cfg, p.set = cfg, set
 	p.setVerbosity()
+	p.dns.Configure(dnsSettings(cfg))
 	p.loadUsers()
 	for name, db := range p.databases {
 		conf := cfg.Databases[name]
@@ -100,13 +93,17 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 		old := db.Database
 		db.Database = conf
 		db.auto = db.auto && cfg.Databases[name] == nil
-		db.group.Max = db.MaxDBConnections.Or(set.MaxDBConnections)
+		db.group.SetMax(db.MaxDBConnections.Or(set.MaxDBConnections))
 		changed := old.Host != conf.Host || old.Port != conf.Port || old.DBName != conf.DBName || old.User != conf.User ||
 			old.ConnectQuery != conf.ConnectQuery || old.LoadBalanceHosts != conf.LoadBalanceHosts ||
 			old.ClientEncoding != conf.ClientEncoding || old.DateStyle != conf.DateStyle || old.TimeZone != conf.TimeZone ||
-			old.ApplicationName != conf.ApplicationName
+			old.ApplicationName != conf.ApplicationName || old.AuthDBName != conf.AuthDBName || old.AuthQuery != conf.AuthQuery ||
+			old.TargetSessionAttrs != conf.TargetSessionAttrs
 		for _, pl := range db.pools {
 			pl.configure()
+			if tlsChanged {
+				pl.restart("TLS configuration changed")
+			}
 			if changed {
 				pl.restart("database configuration changed")
 			}
@@ -140,17 +137,22 @@ func (p *Pooler) loadUsers() {
 		if changed {
 			for name, u := range p.users {
 				if _, ok := secrets[name]; !ok {
-					u.secret, u.verifier, u.keys = pgwire.Secret{}, nil, pgwire.SCRAMKeys{}
+					u.creds.Store(&credentials{})
 					u.listed = false
 				}
 			}
 			for name, secret := range secrets {
 				u := p.userNamed(name)
-				if !u.secret.Equal(secret) {
-					u.secret, u.verifier, u.keys = secret, nil, pgwire.SCRAMKeys{}
+				if !u.creds.Load().secret.Equal(secret) {
+					u.creds.Store(&credentials{secret: secret})
 				}
 				u.listed = true
 			}
+			p.eachPool(func(pl *dbPool) {
+				if pl.account != nil && pl.account.listed {
+					pl.creds.Store(pl.account.creds.Load())
+				}
+			})
 		}
 	}
 	for name := range p.cfg.Users {
@@ -161,7 +163,7 @@ func (p *Pooler) loadUsers() {
 		if conf := p.cfg.Users[name]; conf != nil {
 			u.User = *conf
 		}
-		u.group.Max = u.MaxUserConnections.Or(p.set.MaxUserConnections)
+		u.group.SetMax(u.MaxUserConnections.Or(p.set.MaxUserConnections))
 	}
 }
 
@@ -197,4 +199,64 @@ func (p *Pooler) reload() error {
 		err = e
 	}
 	return err
+}
+
+// loadRules reads the files that say who may log in how.
+func (p *Pooler) loadRules(cfg *ini.Config) error {
+	rules, maps := &hba.Rules{}, &hba.IdentMaps{}
+	var warnings []ini.Warning
+	if cfg.AuthHBAFile != "" && cfg.AuthType == ini.AuthHBA {
+		r, w, err := hba.Load(cfg.AuthHBAFile)
+		if err != nil {
+			return err
+		}
+		rules, warnings = r, append(warnings, w...)
+	}
+	if cfg.AuthIdentFile != "" {
+		m, w, err := hba.LoadIdent(cfg.AuthIdentFile)
+		if err != nil {
+			return err
+		}
+		maps, warnings = m, append(warnings, w...)
+	}
+	for _, w := range warnings {
+		p.log.Warn(w.String())
+	}
+	if cfg.AuthType == ini.AuthLDAP {
+		options, err := ldap.Parse(cfg.AuthLDAP)
+		if err != nil {
+			return fmt.Errorf("%s: [pgbouncer] auth_ldap_options: %w", cfg.Path, err)
+		}
+		p.ldapOptions = options
+	}
+	p.hbaRules, p.identMaps = rules, maps
+	return nil
+}
+
+// loadTLS reads certificates and keys. It tells whether connections to servers that
+// were made before are to be replaced.
+func (p *Pooler) loadTLS(cfg *ini.Config) (changed bool, err error) {
+	clients, w1, err := tlsconn.ForClients(&cfg.Settings)
+	if err != nil {
+		return false, fmt.Errorf("TLS setup failed: %s: [pgbouncer] %w", cfg.Path, err)
+	}
+	servers, w2, err := tlsconn.ForServers(&cfg.Settings)
+	if err != nil {
+		return false, fmt.Errorf("TLS setup failed: %s: [pgbouncer] %w", cfg.Path, err)
+	}
+	for _, w := range append(w1, w2...) {
+		p.log.Warn(cfg.Path + ": [pgbouncer] " + w)
+	}
+	if (clients != nil || servers != nil) && p.handshaker == nil {
+		if p.handshaker, err = tlsconn.NewHandshaker(max(1, runtime.GOMAXPROCS(0)-1)); err != nil {
+			return false, err
+		}
+	}
+	changed = !tlsconn.Equal(p.serverTLS, servers)
+	p.clientTLS, p.serverTLS = clients, servers
+	return changed, nil
+}
+
+func dnsSettings(cfg *ini.Config) dns.Settings {
+	return dns.Settings{MaxTTL: cfg.DNSMaxTTL, FailureTTL: cfg.DNSNXDomainTTL, ZoneCheckPeriod: cfg.DNSZoneCheckPeriod}
 }

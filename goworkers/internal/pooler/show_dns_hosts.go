@@ -9,12 +9,12 @@ import (
 
 func showDNSHosts(p *Pooler, t *table) {
 	t.columns = columns("hostname ttl:q addrs")
-	for name, e := range p.dns {
+	for _, h := range p.dns.Hosts() {
 		var addrs []string
-		for _, a := range e.addrs {
+		for _, a := range h.Addrs {
 			addrs = append(addrs, a.String())
 		}
-		t.add(name, int64(max(0, e.until-p.now())/time.Second), strings.Join(addrs, ","))
+		t.add(h.Name, int64(h.TTL/time.Second), strings.Join(addrs, ","))
 	}
 	t.sort(1)
 }

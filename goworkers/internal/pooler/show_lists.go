@@ -13,12 +13,7 @@ func showLists(p *Pooler, t *table) {
 		pools++
 		servers += pl.TotalServers()
 	})
-	pending := 0
-	for _, e := range p.dns {
-		if e.wait != nil {
-			pending++
-		}
-	}
+	names := p.dns.Counts()
 	for _, row := range []struct {
 		name  string
 		items int
@@ -27,7 +22,7 @@ func showLists(p *Pooler, t *table) {
 		{"pools", pools}, {"peer_pools", 0},
 		{"free_clients", 0}, {"used_clients", used}, {"login_clients", logins},
 		{"free_servers", 0}, {"used_servers", servers},
-		{"dns_names", len(p.dns)}, {"dns_zones", 0}, {"dns_queries", 0}, {"dns_pending", pending},
+		{"dns_names", names.Names}, {"dns_zones", names.Zones}, {"dns_queries", names.Queries}, {"dns_pending", names.Pending},
 	} {
 		t.add(row.name, row.items)
 	}

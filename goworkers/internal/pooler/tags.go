@@ -3,19 +3,72 @@
 
 package pooler
 
-import "goworkers/pgwire"
+import (
+	"goworkers/internal/pooler/ini"
+	"goworkers/pgwire"
+)
+
+// session is the state that a client has left on its server, as far as tags tell.
+type session struct {
+	block bool   // within a transaction block
+	sets  int    // SETs outside blocks, without those that were reported as tracked
+	left  string // a command that leaves something behind
+}
 
 // tag looks at the tag of a command that a server has done.
 func (s *server) tag(body []byte) {
 	tag, err := pgwire.ParseCommandComplete(body)
-	if err != nil || len(tag) == 0 {
+	if err != nil {
 		return
 	}
-	switch tag[0] {
-	case 'D':
-		switch string(tag) {
-		case "DISCARD ALL", "DEALLOCATE ALL":
-			s.discarded()
+	switch string(tag) {
+	case "DISCARD ALL":
+		s.session = session{}
+		s.discarded()
+	case "DEALLOCATE ALL":
+		s.discarded()
+	case "BEGIN", "START TRANSACTION":
+		s.session.block = true
+	case "COMMIT", "ROLLBACK", "PREPARE TRANSACTION":
+		s.session.block = false
+	case "SET":
+		// Within a block it may be SET LOCAL.
+		if !s.session.block {
+			s.session.sets++
 		}
+	case "DECLARE CURSOR":
+		if !s.session.block {
+			s.session.left = "DECLARE CURSOR"
+		}
+	case "LISTEN":
+		s.session.left = "LISTEN"
+	case "PREPARE":
+		s.session.left = "PREPARE"
+	case "LOAD":
+		s.session.left = "LOAD"
+	}
+}
+
+// guard does what session_state_guard says when a client leaves state on a server that
+// others get.
+func (s *server) guard() {
+	left := s.session.left
+	if left == "" && s.session.sets > 0 {
+		left = "SET"
+	}
+	s.session = session{}
+	how := s.w.set.SessionStateGuard
+	if left == "" || how == ini.LeakIgnore || s.pl.mode == ini.PoolSession {
+		return
+	}
+	if c := s.cl; c != nil && !c.leaked {
+		c.leaked = true
+		s.w.log.Warn(c.prefix() + "session state left behind by " + left + ": other clients of this pool may meet it")
+	}
+	switch how {
+	case ini.LeakReset:
+		s.ps.RequireReset()
+	case ini.LeakClose:
+		s.ps.RequireClose("session state left behind by " + left)
 	}
 }

@@ -25,6 +25,9 @@ type worker struct {
 	carriers   map[*carrier]struct{}
 	pools      int
 	scratch    []byte
+	cipher     []byte // what was read with TLS
+	sealed     []byte // what is written with TLS
+	nextAddr   int
 	out        []byte // what forward and process put together
 	statements statements
 	draining   bool
@@ -70,12 +73,16 @@ func (w *worker) carryOut(a pool.Action) {
 	case pool.Connect:
 		w.openServer(a.Server)
 	case pool.Link:
-		c := a.Client.Owner.(*client)
-		if c.pc.Server() != a.Server {
+		if a.Client.Server() != a.Server {
 			return // one of them has gone since
 		}
-		w.link(c, s)
-		c.resume()
+		switch c := a.Client.Owner.(type) {
+		case *client:
+			w.link(c, s)
+			c.resume()
+		case *authQuery:
+			c.linked(s)
+		}
 	case pool.Reset:
 		s.ownQuery(w.set.ServerResetQuery)
 	case pool.Check:
@@ -90,15 +97,54 @@ func (w *worker) carryOut(a pool.Action) {
 			w.closeServer(s, a.Reason.Message)
 		}
 	case pool.DropClient:
-		a.Client.Owner.(*client).dropped(a.Reason)
+		switch c := a.Client.Owner.(type) {
+		case *client:
+			c.dropped(a.Reason)
+		case *authQuery:
+			c.dropped(a.Reason)
+		}
 	case pool.Welcome:
 		if c := a.Client.Owner.(*client); c.fd >= 0 && c.phase == phaseWelcome {
 			c.welcome()
+		}
+	case pool.Rescue:
+		s.rescue()
+	case pool.Evict:
+		w.evictElsewhere(a.Group)
+	case pool.GroupFreed:
+		for _, o := range w.workers {
+			if o != w {
+				o.loop.Post(func() { o.manager.Freed(a.Group, o.loop.Now()) })
+			}
 		}
 	case pool.ReserveTaken:
 		pl := a.Pool.Owner.(*dbPool)
 		w.log.Info("taking connection from reserve_pool: " + pl.db.name + "/" + pl.user)
 	}
+}
+
+// evictElsewhere asks the other loops, one after the other, to give up a place.
+func (w *worker) evictElsewhere(g *pool.Group) {
+	var ask func(i int)
+	ask = func(i int) {
+		if i == len(w.workers) {
+			return
+		}
+		o := w.workers[i]
+		if o == w {
+			ask(i + 1)
+			return
+		}
+		o.loop.Post(func() {
+			if !o.manager.EvictFor(g, o.loop.Now()) {
+				ask(i + 1)
+				return
+			}
+			o.run()
+			w.loop.Post(func() { w.manager.Freed(g, w.loop.Now()) })
+		})
+	}
+	ask(0)
 }
 
 func ownerOf[T any](s *pool.Server) (t T, ok bool) {
@@ -165,11 +211,17 @@ const lingerTime = 10 * time.Second
 // sweepPool ends what takes too long.
 func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 	over := func(since, limit time.Duration) bool { return limit > 0 && since != 0 && now-since >= limit }
-	var late []*server
+	var late, slow []*server
 	var why []string
 	pl.EachServer(func(ps *pool.Server) {
 		s, ok := ps.Owner.(*server)
-		if !ok || s.cl == nil {
+		if !ok {
+			return
+		}
+		if ps.State() == pool.ServerLogin && s.login != nil && len(pl.db.Hosts) > 1 && over(s.hostSince, w.set.ServerConnectTimeout) {
+			slow = append(slow, s)
+		}
+		if s.cl == nil {
 			return
 		}
 		reason := ""
@@ -188,13 +240,19 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 	for i, s := range late {
 		pl.KillLink(s.ps, pool.Failure{Message: why[i]}, now)
 	}
+	for _, s := range slow {
+		s.attemptFailed(pool.Failure{Message: "connect timeout"}, false)
+	}
 	w.notifyWaiters(pl, now)
 	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {
 		return
 	}
 	var idle []*client
 	pl.EachClient(func(pc *pool.Client) {
-		c := pc.Owner.(*client)
+		c, ok := pc.Owner.(*client)
+		if !ok {
+			return
+		}
 		switch pc.State() {
 		case pool.ClientIdle:
 			if over(max(1, pc.Since()), pl.limits.clientIdle) {
@@ -225,7 +283,7 @@ func (w *worker) notifyWaiters(pl *dbPool, now time.Duration) {
 		if now-pc.Since() < limit {
 			return false // those behind it came later
 		}
-		if c := pc.Owner.(*client); !c.notified {
+		if c, ok := pc.Owner.(*client); ok && !c.notified && c.phase == phaseActive {
 			c.notified = true
 			// Should this fail, reading from the client will tell.
 			c.send(pgwire.AppendNoticeResponse(nil, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000",

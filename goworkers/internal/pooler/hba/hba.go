@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/ldap"
 )
 
 // Method is how a client proves who it is.
@@ -63,10 +64,10 @@ var kinds = []string{"local", "host", "hostssl", "hostnossl"}
 
 // Rule is one line.
 type Rule struct {
-	Line    int
-	Method  Method
-	Map     string   // name of an ident map, or ""
-	Options []string // ldap...=value, in order
+	Line   int
+	Method Method
+	Map    string        // name of an ident map, or ""
+	LDAP   *ldap.Options // of method ldap
 
 	kind      kind
 	databases names
@@ -237,6 +238,7 @@ func parseRule(dir string, fields [][]token) (Rule, error) {
 	if r.Method == Cert && r.kind != hostSSL {
 		return r, fmt.Errorf("method cert is for hostssl connections")
 	}
+	var directory []string
 	for _, f := range fields {
 		for _, option := range f {
 			// An option is not shown: it may hold a password.
@@ -248,11 +250,16 @@ func parseRule(dir string, fields [][]token) (Rule, error) {
 			case key == "map" && (r.Method == Peer || r.Method == Cert):
 				r.Map = value
 			case strings.HasPrefix(key, "ldap") && r.Method == LDAP:
-				r.Options = append(r.Options, option.text)
+				directory = append(directory, option.text)
 			default:
 				// Never to be passed over: clientcert=verify-full, say, keeps people out.
 				return r, fmt.Errorf("method %s has no option %q", r.Method, key)
 			}
+		}
+	}
+	if r.Method == LDAP {
+		if r.LDAP, err = ldap.ParseWords(directory); err != nil {
+			return r, err
 		}
 	}
 	return r, nil

@@ -6,6 +6,12 @@ package ini
 
 // effective are settings of [pgbouncer].
 var effective = []string{
+	"auth_dbname", "auth_hba_file", "auth_ident_file", "auth_ldap_options", "auth_query", "auth_user",
+	"client_tls13_ciphers", "client_tls_ca_file", "client_tls_cert_file", "client_tls_ciphers", "client_tls_dheparams",
+	"client_tls_ecdhcurve", "client_tls_key_file", "client_tls_protocols", "client_tls_sslmode", "dns_zone_check_period",
+	"reconnect_rate", "rescue_transactions", "resolv_conf", "server_fast_close", "server_parallel_connects",
+	"server_tls13_ciphers", "server_tls_ca_file", "server_tls_cert_file", "server_tls_ciphers", "server_tls_key_file",
+	"server_tls_protocols", "server_tls_sslmode", "session_state_guard",
 	"admin_users", "application_name_add_host", "auth_file", "auth_type", "autodb_idle_timeout", "cancel_wait_timeout",
 	"client_idle_timeout", "client_login_timeout", "conffile", "default_pool_size", "disable_pqexec", "dns_max_ttl",
 	"dns_nxdomain_ttl", "idle_transaction_timeout", "ignore_startup_parameters", "listen_addr", "listen_backlog",
@@ -22,6 +28,7 @@ var effective = []string{
 
 // effectiveDatabase are keys of [databases].
 var effectiveDatabase = []string{
+	"auth_dbname", "auth_query", "auth_user", "target_session_attrs",
 	"application_name", "client_encoding", "connect_query", "datestyle", "dbname", "host", "load_balance_hosts",
 	"max_db_client_connections", "max_db_connections", "min_pool_size", "password", "pool_mode", "pool_size", "port",
 	"query_wait_timeout", "reserve_pool_size", "server_lifetime", "timezone", "user",

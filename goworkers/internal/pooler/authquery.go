@@ -1,0 +1,190 @@
+// auth_query: the secrets of users that auth_file does not have are asked for at the
+// server, over the pool of auth_user.
+
+package pooler
+
+import (
+	"errors"
+	"fmt"
+
+	"goworkers/internal/pooler/hba"
+	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/pool"
+	"goworkers/pgwire"
+)
+
+// authQuery is one question; in its pool it stands where a client would. The server's
+// parameters stay what they are: a client's own must not bend the question.
+type authQuery struct {
+	w     *worker
+	pl    *dbPool
+	pc    pool.Client
+	srv   *server
+	query string
+	name  string
+	done  func(secret *string, found bool, err error) // runs in the pool's loop
+
+	columns int
+	rows    int
+	secret  *string // nil: NULL
+	err     error
+}
+
+// databaseNamed is what the configuration says of a database, which may still have to
+// be made from the entry *; nil if there is none.
+func (p *Pooler) databaseNamed(name string) *ini.Database {
+	if db := p.databases[name]; db != nil {
+		return db.Database
+	}
+	return p.cfg.Databases[ini.AutoName]
+}
+
+// authUser is the user who asks for the secrets of a database's users, or "".
+func (p *Pooler) authUser(dbName string) string {
+	if db := p.databaseNamed(dbName); dbName != consoleName && db != nil && db.AuthUser != "" {
+		return db.AuthUser
+	}
+	return p.set.AuthUser
+}
+
+// askServer asks for the user's secret and then begins the exchange.
+func (c *client) askServer(authUser string, method authMethod, rule *hba.Rule) {
+	p, login := c.w.Pooler, c.login
+	in, query := p.set.AuthDBName, p.set.AuthQuery
+	if db := p.databaseNamed(login.dbName); db != nil && login.dbName != consoleName {
+		if db.AuthDBName != "" {
+			in = db.AuthDBName
+		}
+		if db.AuthQuery != "" {
+			query = db.AuthQuery
+		}
+	}
+	if in == "" {
+		in = login.dbName
+	}
+	var db *database
+	if in == consoleName {
+		p.log.Errorf("%sauth_query cannot run in the console's database: set auth_dbname", c.prefix())
+	} else if db = p.findDatabase(in); db == nil && in == login.dbName {
+		// An unknown database is told after the exchange, as always.
+		c.begin(method, rule)
+		return
+	} else if db == nil {
+		p.log.Errorf("%sauth_dbname = %s: there is no such database in [databases]", c.prefix(), in)
+	} else if db.disabled {
+		p.log.Errorf("%sauth_query: database %s is disabled", c.prefix(), in)
+	}
+	if db == nil || db.disabled {
+		c.w.failClient(c, "", "bouncer config error")
+		return
+	}
+	pl := p.poolOf(db, p.userNamed(authUser))
+	if u := p.users[authUser]; db.User == "" && u != nil {
+		pl.creds.CompareAndSwap(nil, u.creds.Load())
+	}
+	c.phase = phaseBusy
+	main := c.w
+	q := &authQuery{w: pl.w, pl: pl, query: query, name: login.user}
+	q.pc.Owner = q
+	q.done = func(secret *string, found bool, err error) {
+		main.loop.Post(func() { c.serverAnswered(secret, found, err, method, rule) })
+	}
+	pl.w.loop.Post(func() {
+		now := pl.w.loop.Now()
+		pl.AddClient(&q.pc, now)
+		if ps := pl.Request(&q.pc, now); ps != nil {
+			q.linked(ps.Owner.(*server))
+		}
+		pl.w.run()
+	})
+}
+
+// serverAnswered goes on with a login whose user's secret was asked for.
+func (c *client) serverAnswered(secret *string, found bool, err error, method authMethod, rule *hba.Rule) {
+	if c.fd < 0 || c.phase != phaseBusy {
+		return
+	}
+	switch {
+	case err != nil:
+		c.w.log.Warn(c.prefix() + "auth_query: " + err.Error())
+		c.w.failClient(c, "", "bouncer config error")
+	case !found:
+		c.w.failClient(c, "", "no such user")
+	default:
+		if secret != nil {
+			c.login.creds = &credentials{secret: pgwire.NewSecret(*secret)}
+		} else if method == authTrust || method == authCert || method == authPeer {
+			c.login.creds = &credentials{}
+		}
+		c.begin(method, rule)
+		if c.fd >= 0 && c.phase == phaseAuth {
+			c.resume()
+		}
+	}
+	c.w.run()
+}
+
+// linked runs the query: an extended one with the name as its parameter.
+func (q *authQuery) linked(s *server) {
+	q.srv, s.asks = s, q
+	s.phase = serverAuthQuery
+	out := pgwire.AppendParse(q.w.scratch[:0], nil, []byte(q.query), nil)
+	out = pgwire.AppendBind(out, nil, nil, [][]byte{[]byte(q.name)})
+	out = pgwire.AppendDescribe(out, pgwire.TargetPortal, nil)
+	out = pgwire.AppendExecute(out, nil, 0)
+	q.w.scratch = pgwire.AppendSync(out)
+	s.write(q.w.scratch)
+}
+
+// heard takes a message of the answer.
+func (q *authQuery) heard(typ byte, body []byte) {
+	switch typ {
+	case pgwire.MsgRowDescription:
+		columns, err := pgwire.ParseRowDescription(body)
+		if q.columns = len(columns); err == nil && len(columns) != 2 {
+			err = fmt.Errorf("gives %d columns: it must give name and secret", len(columns))
+		}
+		q.fail(err)
+	case pgwire.MsgDataRow:
+		values, err := pgwire.ParseDataRow(nil, body)
+		q.fail(err)
+		if err == nil && q.rows == 0 && len(values) == 2 && values[1] != nil {
+			text := string(values[1])
+			q.secret = &text
+		}
+		q.rows++
+	case pgwire.MsgErrorResponse:
+		rep, err := pgwire.ParseReport(body)
+		if err == nil {
+			err = errors.New(rep.Message + " (SQLSTATE " + rep.Code + ")")
+		}
+		q.fail(err)
+	}
+}
+
+func (q *authQuery) fail(err error) {
+	if q.err == nil {
+		q.err = err
+	}
+}
+
+// end hands the answer in and the server back; clean says that another may have it.
+func (q *authQuery) end(clean bool) {
+	s := q.srv
+	q.srv, s.asks = nil, nil
+	if q.err == nil && q.columns != 2 {
+		q.err = errors.New("gives no rows that could be read: it must be a SELECT of name and secret")
+	}
+	now := q.w.loop.Now()
+	s.phase = serverForward
+	q.pl.ClientGone(&q.pc, clean, now)
+	q.done(q.secret, q.rows > 0, q.err)
+}
+
+// dropped: the pool has no server for the question.
+func (q *authQuery) dropped(why pool.Failure) {
+	if q.srv != nil {
+		q.srv.asks, q.srv = nil, nil
+	}
+	q.done(nil, false, errors.New(why.Message))
+}

@@ -1,0 +1,80 @@
+// TLS on a socket: the handshake in a goroutine, the bytes in the loop.
+
+package pooler
+
+import (
+	"context"
+	"errors"
+	"io"
+	"syscall"
+
+	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/tlsconn"
+)
+
+// handshake is one under way. Until it ends the goroutine that makes it has the
+// socket: a connection that is shut meanwhile is closed after.
+type handshake struct {
+	cancel context.CancelFunc
+	doomed bool
+}
+
+// startTLS makes a handshake on the connection's socket, which the loop leaves alone
+// meanwhile, and calls then in the loop unless the connection was shut.
+func (c *conn) startTLS(shake func(ctx context.Context, fd int) (*tlsconn.Conn, error), then func(error)) {
+	w, fd := c.w, int(c.fd)
+	ctx, cancel := context.WithCancel(w.ctx)
+	h := &handshake{cancel: cancel}
+	c.shake = h
+	c.park()
+	w.background(func() func() {
+		conn, err := shake(ctx, fd)
+		cancel()
+		return func() {
+			if h.doomed {
+				syscall.Close(fd)
+				return
+			}
+			c.shake = nil
+			c.tls = conn
+			then(err)
+			w.run()
+		}
+	})
+}
+
+// fillTLS is fill for a connection with TLS.
+func (c *conn) fillTLS(buf []byte) (n int, full bool, err error) {
+	// What an earlier call has come to, after its last bytes.
+	if n, _, err := c.tls.Decrypt(buf, nil); n > 0 || err != nil {
+		return n, true, tlsEnd(err, n)
+	}
+	w := c.w
+	if w.cipher == nil {
+		w.cipher = make([]byte, evloop.BufferSize)
+	}
+	room := len(buf) - tlsconn.Slack
+	k, err := evloop.Read(int(c.fd), w.cipher[:room])
+	if err != nil {
+		return 0, false, err
+	}
+	if k == 0 {
+		return 0, false, errEOF
+	}
+	n, _, err = c.tls.Decrypt(buf, w.cipher[:k])
+	if n == 0 && err == nil {
+		return 0, false, syscall.EAGAIN // a part of a record
+	}
+	return n, k == room || err != nil, tlsEnd(err, n)
+}
+
+// tlsEnd is how the stream ends, once its last bytes are out.
+func tlsEnd(err error, n int) error {
+	if n > 0 || err == nil {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return errEOF
+	}
+	return err
+}
