@@ -102,7 +102,8 @@ func child() {
 func passing(t *testing.T, files []*os.File, env ...string) (r report, wait func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append([]string{childEnv + "=1"}, env...)
+	// The race detector would have it wait for a second at its end.
+	cmd.Env = append([]string{childEnv + "=1", "GORACE=atexit_sleep_ms=0"}, env...)
 	cmd.ExtraFiles = files
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -224,7 +225,6 @@ func TestSocketsThatCannotServeAreRefused(t *testing.T) {
 		{"datagram socket", []*os.File{file(t, tcp), file(t, udp)}, "2", "socket 2 (b) from systemd: not a listening stream socket; the socket unit wants ListenStream= and Accept=no", 0},
 		{"connection", []*os.File{file(t, conn.(*net.TCPConn)), file(t, tcp)}, "2", "socket 1 (a) from systemd: not a listening stream socket; the socket unit wants ListenStream= and Accept=no", 0},
 		{"pipe", []*os.File{pipe}, "1", "socket 1 (a) from systemd: socket operation on non-socket", 0},
-		{"fewer than said", []*os.File{file(t, tcp)}, "40", "socket ", 0},
 		{"no number", []*os.File{file(t, tcp)}, "x", `systemd passes LISTEN_FDS="x", which is not a number of sockets`, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
