@@ -1,10 +1,12 @@
 // Cancel requests: a client's key names its server's key, and a request carries that
-// over a connection of its own.
+// over a connection of its own. The client may live on another loop than the one that
+// took the request in, so the request goes there first: only that loop knows what the
+// client's server is doing.
 
 package pooler
 
 import (
-	"crypto/subtle"
+	"sync"
 	"syscall"
 	"time"
 
@@ -13,50 +15,130 @@ import (
 	"goworkers/pgwire"
 )
 
+// keyring finds clients by their cancel keys. It is safe for concurrent use: clients
+// come and go on all loops. Its zero value is empty.
+type keyring struct {
+	mu      sync.Mutex
+	clients map[pgwire.CancelKey]*client
+}
+
+// give makes a client's key, which nobody else has.
+func (r *keyring) give(c *client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.clients == nil {
+		r.clients = map[pgwire.CancelKey]*client{}
+	}
+	for {
+		c.key = pgwire.NewCancelKey()
+		if _, taken := r.clients[c.key]; !taken {
+			r.clients[c.key] = c
+			return
+		}
+	}
+}
+
+// keep takes in a client that has its key already.
+func (r *keyring) keep(c *client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.clients == nil {
+		r.clients = map[pgwire.CancelKey]*client{}
+	}
+	r.clients[c.key] = c
+}
+
+// take forgets a client.
+func (r *keyring) take(c *client) {
+	if c.key == (pgwire.CancelKey{}) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.clients[c.key] == c {
+		delete(r.clients, c.key)
+	}
+}
+
+// find gives the client with a key, or nil, and the loop that it lives on: a client
+// has its key only once it has come to stay there.
+func (r *keyring) find(key pgwire.CancelKey) (*client, *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.clients[key]
+	if c == nil {
+		return nil, nil
+	}
+	return c, c.w
+}
+
 // carrier is one cancel request on its way to a server.
 type carrier struct {
 	conn
 	pl     *dbPool
 	cancel *pool.Cancel
 	client *client // who asked: is answered by the end of its connection
+	id     uint64
 	since  time.Duration
 	sent   bool
 }
 
-// cancelRequest handles a CancelRequest that came over c.
-func (w *worker) cancelRequest(c *client, key []byte) {
-	var victim *client
-	for k := range w.clients {
-		if (k.phase == phaseActive || k.phase == phaseConsole) && subtle.ConstantTimeCompare(k.key[:], key) == 1 {
-			victim = k
-		}
-	}
-	switch {
-	case victim == nil:
+// cancelRequest handles a CancelRequest that came over c, on the first loop. It is
+// carried out even if its client does not wait for that.
+func (w *worker) cancelRequest(c *client, body []byte) {
+	var key pgwire.CancelKey
+	if len(body) != len(key) {
 		w.closeClient(c, "failed cancel request")
+		return
+	}
+	copy(key[:], body)
+	c.phase = phaseCancel
+	delete(w.logins, c)
+	if victim, home := w.keys.find(key); victim == nil {
+		w.closeClient(c, "failed cancel request")
+	} else if home == w {
+		w.cancelQuery(c, victim)
+	} else {
+		home.loop.Post(func() { home.cancelQuery(c, victim) })
+	}
+}
+
+// answerCancel ends the connection of a client that asked for a cancel; it may live on
+// another loop.
+func (w *worker) answerCancel(c *client, reason string) {
+	if c.w == w {
+		w.closeClient(c, reason)
+		return
+	}
+	c.w.loop.Post(func() { c.w.closeClient(c, reason) })
+}
+
+// cancelQuery cancels what a client of this loop does now; c asked for it.
+func (w *worker) cancelQuery(c, victim *client) {
+	switch {
+	case victim.fd < 0 || victim.phase != phaseActive && victim.phase != phaseConsole:
+		w.answerCancel(c, "failed cancel request") // it has gone meanwhile
 		return
 	case victim.phase == phaseConsole:
 		victim.console.cancel()
-		w.closeClient(c, "cancel request for console client")
+		w.answerCancel(c, "cancel request for console client")
 		return
 	case victim.srv == nil || victim.srv.phase != serverForward || len(victim.srv.key) == 0:
-		w.closeClient(c, "cancel request for idle client")
+		w.answerCancel(c, "cancel request for idle client")
 		return
 	}
 	s := victim.srv
 	k := s.pl.CancelQuery(&victim.pc)
 	if k == nil {
-		w.closeClient(c, "too many cancel requests")
+		w.answerCancel(c, "too many cancel requests")
 		return
 	}
-	c.phase = phaseCancel
-	delete(w.logins, c)
 	w.carry(s, k, c)
 }
 
 // carry brings a cancel request to a server; c, if any, is who asked.
 func (w *worker) carry(s *server, k *pool.Cancel, c *client) {
-	r := &carrier{conn: conn{w: w, fd: -1}, pl: s.pl, cancel: k, client: c, since: w.loop.Now()}
+	r := &carrier{conn: conn{w: w, fd: -1}, pl: s.pl, cancel: k, client: c, id: w.lastID.Add(1), since: w.loop.Now()}
 	w.carriers[r] = struct{}{}
 	// The very address of the server: another of the name's would not know the key.
 	fd, busy, err := dial(s.target, &w.set.sockets)
@@ -115,6 +197,6 @@ func (r *carrier) done() {
 	r.shut()
 	r.pl.CancelDone(r.cancel, r.w.loop.Now())
 	if r.client != nil {
-		r.w.closeClient(r.client, "cancel request done")
+		r.w.answerCancel(r.client, "cancel request done")
 	}
 }

@@ -124,6 +124,7 @@ func (w *worker) closeClient(c *client, reason string) {
 	w.uncount(c)
 	delete(w.clients, c)
 	delete(w.logins, c)
+	w.keys.take(c)
 	if c.console != nil {
 		c.console.gone()
 	}

@@ -56,7 +56,7 @@ func (p *Pooler) openConsole(c *client) {
 	} {
 		out = pgwire.AppendParameterStatus(out, param.Name, param.Value)
 	}
-	c.key = pgwire.NewCancelKey()
+	p.keys.give(c)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	c.login = nil

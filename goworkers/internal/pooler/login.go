@@ -346,7 +346,7 @@ func (c *client) welcomeReplication(s *server) {
 // loggedIn sends the rest of the welcome.
 func (c *client) loggedIn(out []byte) {
 	p, pl := c.w, c.pl
-	c.key = p.newCancelKey()
+	p.keys.give(c)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	if p.set.LoginNotifyMessage != "" {
 		out = pgwire.AppendNoticeResponse(out, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000", Message: p.set.LoginNotifyMessage})
@@ -370,9 +370,6 @@ func (c *client) loggedIn(out []byte) {
 func (c *client) dropped(why pool.Failure) {
 	c.w.failClient(c, why.Code, why.Message)
 }
-
-// newCancelKey makes a key for a client to cancel its queries with.
-func (p *Pooler) newCancelKey() pgwire.CancelKey { return pgwire.NewCancelKey() }
 
 // tlsState is version and cipher, or "no".
 func (c *conn) tlsState() string {

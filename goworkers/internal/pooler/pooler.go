@@ -89,6 +89,7 @@ type Pooler struct {
 	dns         *dns.Resolver
 	clientCount atomic.Int64 // in max_client_conn
 	lastID      atomic.Uint64
+	keys        keyring
 	paused      bool
 	closing     closing
 	consolePool *dbPool
