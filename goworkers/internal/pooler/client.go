@@ -153,27 +153,33 @@ func (p *Pooler) uncount(c *client) {
 }
 
 // moveTo brings a client, whose login is over, to its pool's loop, and calls then there.
+// It goes at the end of the turn: who called this may still have something to do with it.
 func (c *client) moveTo(w *worker, then func()) {
 	from := c.w
 	if from == w {
 		then()
 		return
 	}
-	if !c.parked {
-		from.loop.Remove(int(c.fd))
-	}
-	delete(from.clients, c)
-	delete(from.logins, c)
-	c.w = w
-	w.loop.Post(func() {
-		if !c.parked {
-			if err := w.loop.Add(int(c.fd), c.ev, c); err != nil {
-				w.log.WithError(err).Error("cannot watch a client")
-			}
+	from.loop.Post(func() {
+		if c.fd < 0 {
+			return
 		}
-		w.clients[c] = struct{}{}
-		w.logins[c] = struct{}{}
-		then()
-		w.run()
+		if !c.parked {
+			from.loop.Remove(int(c.fd))
+		}
+		delete(from.clients, c)
+		delete(from.logins, c)
+		c.w = w
+		w.loop.Post(func() {
+			if !c.parked {
+				if err := w.loop.Add(int(c.fd), c.ev, c); err != nil {
+					w.log.WithError(err).Error("cannot watch a client")
+				}
+			}
+			w.clients[c] = struct{}{}
+			w.logins[c] = struct{}{}
+			then()
+			w.run()
+		})
 	})
 }
