@@ -34,7 +34,8 @@ const (
 	Rescue
 	// Evict: a client of Pool waits for a place in Group, and others than this manager
 	// have servers there: call EvictFor of the group's other managers until one says
-	// true, and then Freed of this one.
+	// true, and then Freed of this one in any case. It comes at most once between two
+	// sweeps for a pool and a group.
 	Evict
 	// GroupFreed: a place in Group has become free for which pools of other managers
 	// wait: call Freed of these.

@@ -90,7 +90,7 @@ func (p *Pool) reconnectSome(now Time) (closed bool) {
 	}
 	may := 1 + int(int64(k.perSecond)*int64(now-k.from)/int64(time.Second))
 	for _, state := range [...]ServerState{ServerIdle, ServerUsed, ServerActive, ServerTested, ServerCanceled, ServerLogin} {
-		for s := p.servers[state].first; s != nil && k.done < min(may, k.perSecond); {
+		for s := p.servers[state].first; s != nil && k.done < may; {
 			next := s.link.next
 			if s.obsolete {
 				k.done++

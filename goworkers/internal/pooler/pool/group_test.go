@@ -160,6 +160,51 @@ func TestStockIsNotFilledAtTheCostOfOtherPools(t *testing.T) {
 	r.want("both want one in stock", "")
 }
 
+func TestClientsOfOtherManagersComeBeforeStock(t *testing.T) {
+	g := &Group{Max: 2}
+	r, o := newSharedRig(t, Settings{PoolSize: 5, MinPoolSize: 1}, g), newSharedRig(t, Settings{PoolSize: 5}, g)
+	r.client("a")
+	r.m.Sweep(0)
+	r.want("stock", "connect s1")
+	o.serve(o.client("b"))
+	o.p.Request(o.client("c"), 0)
+	o.want("full", "evict")
+	r.p.ServerLost(r.ready(), Failure{Message: "gone"}, 0)
+	r.m.Sweep(0)
+	r.want("not filled again", "group freed")
+	o.m.Freed(g, 0)
+	o.want("told", "connect s2")
+}
+
+func TestPlaceThatIsOfferedBackIsTaken(t *testing.T) {
+	g := &Group{Max: 1}
+	r, o := newSharedRig(t, Settings{PoolSize: 5}, g), newSharedRig(t, Settings{PoolSize: 5}, g)
+	a := r.client("a")
+	r.p.Release(r.serve(a), 0)
+	o.p.Request(o.client("b"), 0)
+	r.m.EvictFor(g, 0)
+	r.run()
+	r.p.Request(a, 0)
+	r.want("left to the other", "")
+	r.m.Freed(g, 0)
+	r.want("offered back", "connect s2")
+}
+
+func TestPlaceThatIsNotTakenIsNotLost(t *testing.T) {
+	g := &Group{Max: 1}
+	r, o := newSharedRig(t, Settings{PoolSize: 5}, g), newSharedRig(t, Settings{PoolSize: 5}, g)
+	a := r.client("a")
+	r.p.Release(r.serve(a), 0)
+	o.p.Request(o.client("b"), 0)
+	r.m.EvictFor(g, 0)
+	r.run()
+	r.p.Request(a, 0)
+	r.m.Sweep(999 * time.Millisecond)
+	r.want("left to the other", "")
+	r.m.Sweep(time.Second)
+	r.want("for a second", "connect s2")
+}
+
 func TestLimitIsRaisedAndLowered(t *testing.T) {
 	g := &Group{Max: 1}
 	r := newSharedRig(t, Settings{PoolSize: 5}, g)
@@ -177,6 +222,30 @@ func TestLimitIsRaisedAndLowered(t *testing.T) {
 	r.ready()
 	r.p.Request(r.client("c"), 0)
 	r.want("none", "link b s2, connect s3")
+}
+
+func TestEachPlaceIsGivenOnce(t *testing.T) {
+	g := &Group{Max: 2}
+	var taken atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200_000 {
+				if !g.acquire() {
+					continue
+				}
+				if n := taken.Add(1); n > 2 {
+					t.Errorf("%d places are taken, there are 2", n)
+				}
+				taken.Add(-1)
+				g.n.Add(-1)
+			}
+		})
+	}
+	wg.Wait()
+	if g.Servers() != 0 {
+		t.Errorf("%d places are taken in the end", g.Servers())
+	}
 }
 
 // racer is a manager in a thread of its own. Each of its servers serves once.

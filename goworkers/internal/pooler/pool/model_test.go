@@ -36,6 +36,7 @@ type model struct {
 	serial   map[*Server]int     // in the order of their Connect
 	reset    map[*Server]bool    // a reset must come before the next client
 	banned   map[*Server]bool    // no client may get it
+	pause    map[*Pool]Time      // no login before
 	proven   map[*Pool]bool      // the last login succeeded
 	slots    map[*Pool]int       // logins that were allowed when the call came
 	gaveWay  map[*share]bool     // since the last sweep
@@ -66,7 +67,7 @@ func newModel(seed uint64) *model {
 		queue: map[*Pool][]*Client{}, apart: map[*Pool][]*Client{}, own: map[*Server]*Client{},
 		linked: map[*Server]*Client{}, logins: map[*Server]bool{}, tests: map[*Server]bool{}, live: map[*Server]bool{},
 		serial: map[*Server]int{}, reset: map[*Server]bool{}, banned: map[*Server]bool{}, proven: map[*Pool]bool{},
-		slots: map[*Pool]int{}, evicts: map[evict]int{}, gaveWay: map[*share]bool{},
+		slots: map[*Pool]int{}, pause: map[*Pool]Time{}, evicts: map[evict]int{}, gaveWay: map[*share]bool{},
 	}
 	for range 3 {
 		md.groups = append(md.groups, &Group{Max: md.rng.IntN(6)})
@@ -192,7 +193,7 @@ func (md *model) connect(s *Server, news map[*Pool]int) {
 	if p.atRest() {
 		md.fail("pool %d is at rest and opens a server", md.number(p))
 	}
-	if p.inRetry(md.now) && !md.sweeping {
+	if md.now < md.pause[p] || p.inRetry(md.now) && !md.sweeping {
 		md.fail("pool %d opens a server in the pause", md.number(p))
 	}
 	md.logins[s], md.live[s] = true, true
@@ -561,11 +562,14 @@ func (md *model) endLogin(s *Server) {
 		md.proven[p] = true
 		if s.dedicated {
 			md.logins[s] = true // until Link
+		} else {
+			md.pause[p] = 0
 		}
 		p.ServerReady(s, md.now)
 	case how == 5:
 		md.proven[p] = false
 		md.mayDrop = func(*Client) bool { return false }
+		md.pause[p] = md.now + p.Settings.LoginRetry
 		c := md.own[s]
 		p.LoginDeferred(s, md.now)
 		md.closed(s)
@@ -577,6 +581,9 @@ func (md *model) endLogin(s *Server) {
 		starting := md.rng.IntN(2) == 0
 		if c := md.own[s]; c != nil {
 			md.mayDrop = func(k *Client) bool { return k == c && !starting }
+		}
+		if starting || !s.dedicated {
+			md.pause[p] = md.now + p.Settings.LoginRetry
 		}
 		p.LoginFailed(s, Failure{Message: "no"}, starting, md.now)
 		md.closed(s)
@@ -706,6 +713,8 @@ func (md *model) finish() {
 			md.proven[s.pool] = true
 			if s.dedicated {
 				md.logins[s] = true
+			} else {
+				md.pause[s.pool] = 0
 			}
 			s.pool.ServerReady(s, md.now)
 			md.drain()
@@ -774,7 +783,7 @@ func (md *model) empty() {
 
 var (
 	firstSeed = flag.Uint64("seed", 0, "first seed of the property test")
-	seedCount = flag.Uint64("seeds", 2000, "how many seeds")
+	seedCount = flag.Uint64("seeds", 1000, "how many seeds")
 )
 
 func TestRandomClientsAndServersKeepTheInvariants(t *testing.T) {
