@@ -142,8 +142,8 @@ func (p *Pool) Request(c *Client, now Time) *Server {
 	if c.state != ClientIdle {
 		return c.Server()
 	}
-	// An idle server while others wait exists only between two actions.
-	if p.clients[ClientWaiting].n == 0 && !p.atRest() {
+	// Who waits for a place may need that of an idle server first.
+	if p.clients[ClientWaiting].n+p.clients[clientApart].n == 0 && !p.atRest() {
 		if s := p.free(now); s != nil {
 			p.linkPair(c, s, now)
 			return s

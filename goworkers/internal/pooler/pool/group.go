@@ -205,10 +205,10 @@ func (p *Pool) leave(i int) {
 	}
 }
 
-// place takes a place in the pool's groups. With a client that waits, a free server
-// of another pool, or of this one too if the client wants a server of its own, is
-// closed for it when a group is full.
-func (p *Pool) place(waits, own bool, now Time) bool {
+// place takes a place in the pool's groups. For a client that waits a free server of
+// another pool, or of this one too if that does not help it, is closed when a group
+// is full.
+func (p *Pool) place(why purpose, now Time) bool {
 	var victims [2]*Server
 	var lacks [2]bool
 	for i, sh := range p.shares {
@@ -216,15 +216,15 @@ func (p *Pool) place(waits, own bool, now Time) bool {
 			continue
 		}
 		polite := sh.polite(now)
-		if !waits && sh.g.Limit() > 0 && sh.g.waiters.Load() > 0 {
+		if why == forStock && sh.g.Limit() > 0 && sh.g.waiters.Load() > 0 {
 			return false // clients come before what is kept in stock
 		}
 		if !polite && !sh.g.full() {
 			continue
 		}
-		if waits && !polite {
+		if why != forStock && !polite {
 			except := p
-			if own {
+			if why == forLogin {
 				except = nil
 			}
 			victims[i] = sh.idlest(except)
@@ -244,7 +244,7 @@ func (p *Pool) place(waits, own bool, now Time) bool {
 		}
 		lacks[i] = true // another thread was faster
 	}
-	return waits && p.await(lacks, now)
+	return why != forStock && p.await(lacks, now)
 }
 
 // await notes which groups lack a place for a waiting client, and asks for one. It

@@ -174,16 +174,11 @@ func (md *model) linkedInTurn(c *Client) {
 	}
 	md.queue[p] = md.queue[p][1:]
 	for _, sh := range p.shares {
-		if sh != nil && (sh.g.Limit() > 0 && sh.g.Servers() > sh.g.Limit() || sh.polite(md.now)) {
+		if sh != nil && (sh.g.Limit() > 0 && sh.g.Servers() > sh.g.Limit() || md.gaveWay[sh] || sh.givesWay) {
 			return
 		}
 	}
 	if q := md.apart[p]; len(q) > 0 && md.order[q[0]] < md.order[c] && p.mayConnect(md.now) && !md.over {
-		for _, sh := range p.shares {
-			if sh != nil {
-				fmt.Printf("%+v %d/%d\n", *sh, sh.g.Servers(), sh.g.Limit())
-			}
-		}
 		md.fail("pool %d: linked before a client that waits for a place of its own", md.number(p))
 	}
 }

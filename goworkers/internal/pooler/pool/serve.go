@@ -12,7 +12,7 @@ func (p *Pool) serve(now Time) {
 	for {
 		// Who wants a server of its own takes the place of an idle one in its turn.
 		d, c := apart.first, waiting.first
-		if d != nil && (c == nil || d.ahead(c)) && p.open(d, true, now) {
+		if d != nil && (c == nil || d.ahead(c)) && p.open(d, forLogin, now) {
 			continue
 		}
 		if c == nil {
@@ -40,11 +40,13 @@ func (p *Pool) grow(now Time) bool {
 	d := p.clients[clientApart].first
 	switch {
 	case d != nil && (c == nil || d.ahead(c)):
-		return p.open(d, true, now)
-	case c != nil, !p.welcome && p.clients[ClientWelcome].n > 0 && p.logins() == 0:
-		return p.open(nil, true, now)
+		return p.open(d, forLogin, now)
+	case c != nil:
+		return p.open(nil, forQueue, now)
+	case !p.welcome && p.clients[ClientWelcome].n > 0 && p.logins() == 0:
+		return p.open(nil, forLogin, now)
 	case p.lacksServers():
-		return p.open(nil, false, now)
+		return p.open(nil, forStock, now)
 	}
 	return false
 }
@@ -96,16 +98,24 @@ func (p *Pool) limit(waits bool, now Time) int {
 	return set.PoolSize
 }
 
-// open begins a connection: for a client that wants one of its own, or for whoever
-// comes, if own is nil. waits says that a client lacks it.
-func (p *Pool) open(own *Client, waits bool, now Time) bool {
+// purpose is what a connection is opened for.
+type purpose uint8
+
+const (
+	forStock purpose = iota // MinPoolSize
+	forQueue                // a client that any server of the pool would help
+	forLogin                // a client that only a new one helps, an idle one does not
+)
+
+// open begins a connection, which is own's alone unless that is nil.
+func (p *Pool) open(own *Client, why purpose, now Time) bool {
 	if !p.mayConnect(now) {
 		return false
 	}
 	extra := false
 	if size := p.Settings.PoolSize; size > 0 {
-		limit := p.limit(waits, now)
-		for own != nil && p.nServers >= limit {
+		limit := p.limit(why != forStock, now)
+		for why == forLogin && p.nServers >= limit {
 			s := p.idlest(nil)
 			if s == nil {
 				break
@@ -117,7 +127,7 @@ func (p *Pool) open(own *Client, waits bool, now Time) bool {
 		}
 		extra = p.nServers >= size
 	}
-	if !p.place(waits, own != nil, now) {
+	if !p.place(why, now) {
 		return false
 	}
 	if extra && !p.tookExtra {

@@ -351,6 +351,18 @@ func TestWelcomeThatIsKnownLetsWaitersIn(t *testing.T) {
 	r.want("known", "welcome w")
 }
 
+func TestForgottenWelcomeIsLearntFromANewServer(t *testing.T) {
+	r := newRig(t, Settings{PoolSize: 1})
+	s := r.serve(r.client("a"))
+	r.p.ForgetWelcome()
+	r.p.AwaitWelcome(&Client{Owner: "w"}, r.now)
+	r.want("full", "")
+	r.p.Release(s, r.now)
+	r.want("an idle server cannot tell", "close s1 (evicted), connect s2")
+	r.ready()
+	r.want("login", "welcome w")
+}
+
 func TestServerThatServesOnceIsNotClosedUnused(t *testing.T) {
 	r := newRig(t, Settings{PoolSize: 2, MinPoolSize: 1})
 	r.p.Settings.ServerLifetime = 0
