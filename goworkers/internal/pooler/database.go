@@ -168,10 +168,10 @@ func (p *Pooler) poolOf(db *database, u *user) *dbPool {
 // homeOf chooses the loop of a new pool. Pools that share a limit are kept together, as
 // far as that can be, since a loop can take servers away from its own pools only.
 func (p *Pooler) homeOf(db *database, u *user) *worker {
-	if db.group.Max > 0 && db.home != nil {
+	if db.group.Limit() > 0 && db.home != nil {
 		return db.home
 	}
-	if u != nil && u.group.Max > 0 && u.home != nil {
+	if u != nil && u.group.Limit() > 0 && u.home != nil {
 		return u.home
 	}
 	home := p.workers[0]

@@ -25,7 +25,7 @@ func showDatabases(p *Pooler, t *table) {
 		set := p.set
 		t.add(db.name, host, db.Port, db.serverName(), user, db.PoolSize.Or(set.DefaultPoolSize), db.MinPoolSize.Or(set.MinPoolSize),
 			db.ReservePoolSize.Or(set.ReservePoolSize), int(db.ServerLifetime.Or(set.ServerLifetime).Seconds()), mode, balance,
-			db.group.Max, db.group.Servers(), db.maxClients(), db.clients.Load(), db.paused, db.disabled)
+			db.group.Limit(), db.group.Servers(), db.maxClients(), db.clients.Load(), db.paused, db.disabled)
 	}
 	t.add(consoleName, nil, p.set.ListenPort, consoleName, consoleName, 2, 0, 0, 0, ini.PoolStatement.String(), nil,
 		0, 0, 0, len(p.consoles), false, false)

@@ -16,7 +16,7 @@ func showUsers(p *Pooler, t *table) {
 		if u.PoolMode.Set {
 			mode = u.PoolMode.Value.String()
 		}
-		t.add(u.name, size, reserve, mode, u.group.Max, u.group.Servers(), u.maxClients(p.set), u.clients.Load())
+		t.add(u.name, size, reserve, mode, u.group.Limit(), u.group.Servers(), u.maxClients(p.set), u.clients.Load())
 	}
 	t.sort(1)
 }
