@@ -266,6 +266,7 @@ func (p *Pooler) Run() error {
 	var others sync.WaitGroup
 	errs := make([]error, len(p.workers))
 	p.isAlone = len(p.workers) == 1
+	trim()
 	for _, w := range p.workers[1:] {
 		others.Go(func() {
 			if errs[w.index] = w.loop.Run(); errs[w.index] != nil {
