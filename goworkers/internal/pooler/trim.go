@@ -42,8 +42,8 @@ func trim() {
 			if err1 == nil && err2 == nil {
 				from, size = uintptr(first), uintptr(end-first)
 			}
-		case size > 0 && len(f) == 3 && f[0] == "Private_Dirty:" && f[1] == "0":
-			// Pages that were written once, by the loader, say, are not those of the file.
+		case size > 0 && len(f) == 3 && f[0] == "Anonymous:" && f[1] == "0":
+			// Pages that the loader has written, say, are not those of the file any more.
 			syscall.Syscall(syscall.SYS_MADVISE, from, size, syscall.MADV_DONTNEED)
 		}
 	}
