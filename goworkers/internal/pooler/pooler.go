@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	osuser "os/user"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -266,6 +267,10 @@ func (p *Pooler) Run() error {
 	var others sync.WaitGroup
 	errs := make([]error, len(p.workers))
 	p.isAlone = len(p.workers) == 1
+	// A loop under load does not leave its processor to other goroutines.
+	if n := len(p.workers) + 1; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
 	trim()
 	for _, w := range p.workers[1:] {
 		others.Go(func() {

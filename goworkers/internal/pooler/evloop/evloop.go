@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -69,7 +70,7 @@ type Loop struct {
 	mu       sync.Mutex
 	posted   []func()
 	signaled bool
-	stopping bool
+	stopping atomic.Bool
 }
 
 // New makes a loop that has no descriptors yet. Now counts from start: loops with the
@@ -149,7 +150,7 @@ func (l *Loop) Remove(fd int) {
 func (l *Loop) Post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopping {
+	if l.stopping.Load() {
 		return false
 	}
 	l.posted = append(l.posted, f)
@@ -161,7 +162,7 @@ func (l *Loop) Post(f func()) bool {
 func (l *Loop) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stopping = true
+	l.stopping.Store(true)
 	l.signal()
 }
 
@@ -198,7 +199,7 @@ func (l *Loop) Run() error {
 	defer runtime.UnlockOSThread()
 	nextSweep := l.Tick() + SweepEvery
 	for {
-		n, err := l.wait(nextSweep - l.Tick())
+		n, err := l.wait(nextSweep - l.now)
 		if err != nil {
 			return err
 		}
@@ -220,23 +221,39 @@ func (l *Loop) Run() error {
 		if l.hooks.Turn != nil {
 			l.hooks.Turn()
 		}
-		l.mu.Lock()
-		done := l.stopping && len(l.posted) == 0
-		l.mu.Unlock()
-		if done {
-			return nil
+		if l.stopping.Load() {
+			l.mu.Lock()
+			done := len(l.posted) == 0
+			l.mu.Unlock()
+			if done {
+				return nil
+			}
 		}
 	}
 }
 
-// wait looks for ready descriptors: first without waiting and without telling the
-// Go scheduler, which is cheap and under load enough; then in a call that lets
-// other goroutines have the processor meanwhile.
+// shortWait is how long the loop waits without telling the Go scheduler, in
+// milliseconds. Under load something comes before it is over, and a turn costs one
+// system call and none of the scheduler's work; meanwhile other goroutines run on the
+// other processors that Go has. A waiting loop does not hold up the garbage collector:
+// its signal ends the wait.
+const shortWait = 1
+
+// wait looks for ready descriptors: first for a short while on its own account, then in
+// a call that lets other goroutines have the processor.
 func (l *Loop) wait(timeout time.Duration) (int, error) {
+	short := uintptr(shortWait)
+	if timeout < shortWait*time.Millisecond {
+		short = 0
+	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
-	if errno == 0 && n > 0 || timeout <= 0 {
-		return int(n), waitError(errno)
+		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), short, 0, 0)
+	if errno != 0 {
+		return 0, waitError(errno)
+	}
+	timeout -= shortWait * time.Millisecond
+	if n > 0 || timeout <= 0 {
+		return int(n), nil
 	}
 	// Round up, or the last millisecond before a sweep would be spent spinning.
 	ms := (timeout + time.Millisecond - 1) / time.Millisecond

@@ -1,4 +1,5 @@
-// The raw reads and writes of non-blocking sockets.
+// The raw reads and writes of non-blocking sockets: recv and send, which take a shorter
+// way through the kernel than read and write.
 
 package evloop
 
@@ -12,7 +13,7 @@ import (
 // scheduler: it never blocks, since fd does not.
 func Read(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -28,7 +29,7 @@ func Read(fd int, p []byte) (int, error) {
 func Write(fd int, p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p[done:]))), uintptr(len(p)-done))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p[done:]))), uintptr(len(p)-done), syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			done += int(n)
