@@ -19,20 +19,21 @@ import (
 // come and go on all loops. Its zero value is empty.
 type keyring struct {
 	mu      sync.Mutex
-	clients map[pgwire.CancelKey]*client
+	clients map[pgwire.CancelKey]*client // by key without its hops
 }
 
-// give makes a client's key, which nobody else has.
-func (r *keyring) give(c *client) {
+// give makes a client's key, which nobody else has; peer is the pooler's own id among
+// its peers, 0 = it has none.
+func (r *keyring) give(c *client, peer int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.clients == nil {
 		r.clients = map[pgwire.CancelKey]*client{}
 	}
 	for {
-		c.key = pgwire.NewCancelKey()
-		if _, taken := r.clients[c.key]; !taken {
-			r.clients[c.key] = c
+		c.key = newKey(peer)
+		if _, taken := r.clients[withoutHops(c.key)]; !taken {
+			r.clients[withoutHops(c.key)] = c
 			return
 		}
 	}
@@ -45,7 +46,7 @@ func (r *keyring) keep(c *client) {
 	if r.clients == nil {
 		r.clients = map[pgwire.CancelKey]*client{}
 	}
-	r.clients[c.key] = c
+	r.clients[withoutHops(c.key)] = c
 }
 
 // take forgets a client.
@@ -55,18 +56,19 @@ func (r *keyring) take(c *client) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.clients[c.key] == c {
-		delete(r.clients, c.key)
+	if key := withoutHops(c.key); r.clients[key] == c {
+		delete(r.clients, key)
 	}
 }
 
 // find gives the client with a key, or nil, and the loop that it lives on: a client
-// has its key only once it has come to stay there.
-func (r *keyring) find(key pgwire.CancelKey) (*client, *worker) {
+// has its key only once it has come to stay there. The hops of a key count only for a
+// pooler without peers, where they are part of what is secret.
+func (r *keyring) find(key pgwire.CancelKey, peer int) (*client, *worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.clients[key]
-	if c == nil {
+	c := r.clients[withoutHops(key)]
+	if c == nil || peer == 0 && c.key != key {
 		return nil, nil
 	}
 	return c, c.w
@@ -94,11 +96,14 @@ func (w *worker) cancelRequest(c *client, body []byte) {
 	copy(key[:], body)
 	c.phase = phaseCancel
 	delete(w.logins, c)
-	if victim, home := w.keys.find(key); victim == nil {
-		w.closeClient(c, "failed cancel request")
-	} else if home == w {
+	switch victim, home := w.keys.find(key, w.set.PeerID); {
+	case victim == nil:
+		if !w.passOn(c, key) {
+			w.closeClient(c, "failed cancel request")
+		}
+	case home == w:
 		w.cancelQuery(c, victim)
-	} else {
+	default:
 		home.loop.Post(func() { home.cancelQuery(c, victim) })
 	}
 }

@@ -3,6 +3,7 @@
 package pooler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func (p *Pooler) openConsole(c *client) {
 	} {
 		out = pgwire.AppendParameterStatus(out, param.Name, param.Value)
 	}
-	p.keys.give(c)
+	p.keys.give(c, p.set.PeerID)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	c.login = nil
@@ -542,6 +543,15 @@ func (t *table) sort(by int) {
 	})
 }
 
+// sortByNumber orders the rows by a column of numbers.
+func (t *table) sortByNumber(column int) {
+	slices.SortStableFunc(t.rows, func(a, b [][]byte) int {
+		x, _ := strconv.ParseUint(string(a[column]), 10, 64)
+		y, _ := strconv.ParseUint(string(b[column]), 10, 64)
+		return cmp.Compare(x, y)
+	})
+}
+
 // shows are the results that can be asked for. Each has a file of its own.
 var shows map[string]func(p *Pooler, t *table)
 
@@ -550,6 +560,7 @@ func init() {
 		"version": showVersion, "databases": showDatabases, "pools": showPools, "clients": showClients, "servers": showServers,
 		"stats": showStats, "stats_totals": showStatsTotals, "stats_averages": showStatsAverages, "totals": showTotals,
 		"users": showUsers, "lists": showLists, "config": showConfig, "state": showState, "dns_hosts": showDNSHosts,
+		"peers": showPeers, "peer_pools": showPeerPools,
 	}
 }
 

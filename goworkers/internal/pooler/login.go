@@ -346,7 +346,7 @@ func (c *client) welcomeReplication(s *server) {
 // loggedIn sends the rest of the welcome.
 func (c *client) loggedIn(out []byte) {
 	p, pl := c.w, c.pl
-	p.keys.give(c)
+	p.keys.give(c, p.set.PeerID)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	if p.set.LoginNotifyMessage != "" {
 		out = pgwire.AppendNoticeResponse(out, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000", Message: p.set.LoginNotifyMessage})

@@ -82,6 +82,7 @@ type Pooler struct {
 	mockKey     []byte
 	databases   map[string]*database
 	users       map[string]*user
+	peers       map[int]*peer
 	dying       []*dbPool // of removed databases
 
 	listeners   []*listener
@@ -104,7 +105,7 @@ type Pooler struct {
 func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 	p := &Pooler{
 		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
-		users: map[string]*user{}, consoles: map[*console]struct{}{}, cfg: cfg,
+		users: map[string]*user{}, peers: map[int]*peer{}, consoles: map[*console]struct{}{}, cfg: cfg,
 		isAlone: true,
 	}
 	rand.Read(p.mockKey)
@@ -317,6 +318,11 @@ func (p *Pooler) end() {
 	}
 	for _, w := range p.workers {
 		w.shut()
+	}
+	for _, q := range p.peers {
+		for _, r := range q.links {
+			r.shut()
+		}
 	}
 	if p.metrics != nil {
 		p.metrics.stop()

@@ -114,6 +114,7 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 			p.addDatabase(name, conf)
 		}
 	}
+	p.applyPeers()
 	for _, w := range p.workers {
 		w.manager.Sweep(p.now())
 		w.run()
