@@ -45,7 +45,7 @@ func waitAsleep(t *testing.T, db *pgtest.Database) {
 // Cancels at random moments on a pool that everybody shares: who is canceled has asked
 // for it, and gets nobody else's answer.
 func TestCancelsHitThoseWhoAsked(t *testing.T) {
-	const clients, cancels, enough = 16, 300, 60
+	const clients, cancels, enough = 16, 200, 40
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 			db := pgtest.DB(t)
@@ -91,7 +91,7 @@ func TestCancelsHitThoseWhoAsked(t *testing.T) {
 				wg.Go(func() {
 					for n := 0; goOn() || asks && !ended.Load(); n++ {
 						want := fmt.Sprintf("%d-%d", id, n)
-						res, err := conn.Exec(ctx, fmt.Sprintf("select '%s' from pg_catalog.pg_sleep(%g)", want, rand.Float64()/200)).ReadAll()
+						res, err := conn.Exec(ctx, fmt.Sprintf("select '%s' from pg_catalog.pg_sleep(%g)", want, rand.Float64()/40)).ReadAll()
 						switch e, ok := asPgError(err); {
 						case err == nil && string(res[0].Rows[0][0]) != want:
 							t.Errorf("client %d got %q, not %q", id, res[0].Rows[0][0], want)
