@@ -241,13 +241,6 @@ walk:
 
 // noteSent keeps the books about a message on its way to the server.
 func (s *server) noteSent(typ byte) {
-	switch typ {
-	case pgwire.MsgParse:
-		s.pl.stats.clientParses++
-		s.pl.stats.serverParses++
-	case pgwire.MsgBind:
-		s.pl.stats.binds++
-	}
 	s.pending.sent(typ)
 	s.noteWork()
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -283,119 +282,6 @@ func TestTimeouts(t *testing.T) {
 			exec(t, a, "begin")
 		}
 	})
-}
-
-// The columns of each SHOW, in their order: monitoring reads them by name and place.
-func TestShowColumns(t *testing.T) {
-	r := start(t, config{databases: entry("d", pgtest.DB(t))})
-	r.connect("d")
-	for what, want := range map[string]string{
-		"version":   "version",
-		"databases": "name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode load_balance_hosts max_connections current_connections max_client_connections current_client_connections paused disabled",
-		"pools":     "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts",
-		"clients":   "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
-		"servers":   "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
-		"stats": "database total_server_assignment_count total_xact_count total_query_count total_received total_sent total_xact_time total_query_time total_wait_time total_client_parse_count total_server_parse_count total_bind_count total_client_login_count " +
-			"avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent avg_xact_time avg_query_time avg_wait_time avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count",
-		"stats_totals":   "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time client_parse_count server_parse_count bind_count client_login_count",
-		"stats_averages": "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count",
-		"totals":         "name value",
-		"users":          "name pool_size reserve_pool_size pool_mode max_user_connections current_connections max_user_client_connections current_client_connections",
-		"lists":          "list items",
-		"config":         "key value default changeable",
-		"state":          "key value",
-		"dns_hosts":      "hostname ttl addrs",
-		"peers":          "peer_id host port pool_size",
-		"peer_pools":     "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login",
-	} {
-		conn, err := pgconn.Connect(background(t), r.dsn("pgbouncer"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		results := conn.Exec(background(t), "show "+what)
-		if !results.NextResult() {
-			t.Fatalf("%s: %v", what, results.Close())
-		}
-		var got []string
-		for _, f := range results.ResultReader().FieldDescriptions() {
-			got = append(got, f.Name)
-		}
-		tag, err := results.ResultReader().Close()
-		if err != nil || tag.String() != "SHOW" {
-			t.Errorf("show %s: tag %q: %v", what, tag, err)
-		}
-		if err := results.Close(); err != nil {
-			t.Error(err)
-		}
-		if s := strings.Join(got, " "); s != want {
-			t.Errorf("show %s:\n got %s\nwant %s", what, s, want)
-		}
-		conn.Close(background(t))
-	}
-	if len(shows) != 16 {
-		t.Errorf("%d results can be asked for: this test knows 16", len(shows))
-	}
-}
-
-func TestConsoleCommands(t *testing.T) {
-	r := start(t, config{
-		databases: entry("d", pgtest.DB(t)), settings: "stats_users = watcher",
-		authFile: "\"postgres\" \"\"\n\"watcher\" \"\"\n\"other\" \"\"\n",
-	})
-	a := r.connect("d")
-	pid := value[int](t, a, backend)
-	r.console("reconnect d")
-	if got := value[int](t, a, backend); got == pid {
-		t.Error("RECONNECT left the server")
-	}
-	r.console("wait_close d")
-	r.console("SET Query_Timeout = '7.5';")
-	rows := r.console("show config")
-	i := slices.IndexFunc(rows, func(m map[string]string) bool { return m["key"] == "query_timeout" })
-	if rows[i]["value"] != "7.5" || rows[i]["changeable"] != "yes" {
-		t.Errorf("query_timeout: %v", rows[i])
-	}
-	for sql, want := range map[string]string{
-		"fly":              "invalid command 'fly', use SHOW HELP;",
-		"show nothing":     "invalid command 'show nothing', use SHOW HELP;",
-		"pause a b":        "invalid command 'pause a b', use SHOW HELP;",
-		"kill_client 9999": "client not found",
-		"kill_client x":    "invalid client pointer supplied",
-		"kill nowhere":     "no such database: nowhere",
-	} {
-		if _, err := r.command(sql); err == nil || pgError(t, err).Message != want {
-			t.Errorf("%s: %v", sql, err)
-		}
-	}
-	if rows, err := r.command("set listen_port = 1"); err == nil {
-		t.Errorf("listen_port was changed: %v", rows)
-	}
-	for _, row := range r.console("show clients") {
-		if row["database"] == "d" {
-			r.console("kill_client " + row["id"])
-		}
-	}
-	if _, err := a.Exec(background(t), "select 1"); err == nil || pgError(t, err).Message != "admin forced disconnect" {
-		t.Errorf("killed client: %v", err)
-	}
-	watcher, err := pgconn.Connect(background(t), r.dsn("pgbouncer", "user=watcher"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watcher.Close(context.Background())
-	if _, err := watcher.Exec(background(t), "show pools").ReadAll(); err != nil {
-		t.Error(err)
-	}
-	if _, err := watcher.Exec(background(t), "pause").ReadAll(); err == nil || pgError(t, err).Message != "admin access needed" {
-		t.Errorf("stats user: %v", err)
-	}
-	res := watcher.ExecParams(background(t), "show pools", nil, nil, nil, nil).Read()
-	if e, ok := asPgError(res.Err); !ok || e.Message != "extended query protocol not supported by admin console" {
-		t.Errorf("extended protocol: %v", res.Err)
-	}
-	if e := r.refused("pgbouncer", "user=other"); e.Message != "not allowed" {
-		t.Errorf("got %v", e)
-	}
 }
 
 func TestOwnUserIsAdminOverTheUnixSocket(t *testing.T) {

@@ -56,6 +56,7 @@ type relay struct {
 	key    pgwire.CancelKey
 	id     uint64
 	addr   string
+	target target
 	since  time.Duration
 	sent   bool
 	over   bool
@@ -143,7 +144,7 @@ func (r *relay) open() {
 			fd, busy, err = dial(t, &r.w.set.sockets)
 		}
 		if err == nil {
-			r.fd = int32(fd)
+			r.fd, r.target = int32(fd), t
 			err = r.watch(evloop.Writable, r)
 		}
 		switch {

@@ -54,6 +54,7 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		}
 		out = c.ensure(s, append(out, before...), st)
 		s.noteSent(typ)
+		c.pl.stats.binds++
 		return pgwire.AppendBindHead(out, portal, st.name, size-pgwire.HeaderSize-head), pgwire.HeaderSize + head, replaced
 
 	case pgwire.MsgParse:

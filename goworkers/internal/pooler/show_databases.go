@@ -27,7 +27,7 @@ func showDatabases(p *Pooler, t *table) {
 			db.ReservePoolSize.Or(set.ReservePoolSize), int(db.ServerLifetime.Or(set.ServerLifetime).Seconds()), mode, balance,
 			db.group.Limit(), db.group.Servers(), db.maxClients(), db.clients.Load(), db.paused, db.disabled)
 	}
-	t.add(consoleName, nil, p.set.ListenPort, consoleName, consoleName, 2, 0, 0, 0, ini.PoolStatement.String(), nil,
+	t.add(consoleName, nil, p.set.ListenPort, consoleName, consoleName, 2, 0, 0, int(p.set.ServerLifetime.Seconds()), ini.PoolStatement.String(), nil,
 		0, 0, 0, len(p.consoles), false, false)
 	t.sort(1)
 }

@@ -18,8 +18,8 @@ func showLists(p *Pooler, t *table) {
 		name  string
 		items int
 	}{
-		{"databases", len(p.databases) + 1}, {"users", len(p.users)}, {"peers", len(p.cfg.Peers)},
-		{"pools", pools}, {"peer_pools", 0},
+		{"databases", len(p.databases) + 1}, {"users", p.countUsers()}, {"peers", len(p.cfg.Peers)},
+		{"pools", pools}, {"peer_pools", len(p.peers)},
 		{"free_clients", 0}, {"used_clients", used}, {"login_clients", logins},
 		{"free_servers", 0}, {"used_servers", servers},
 		{"dns_names", names.Names}, {"dns_zones", names.Zones}, {"dns_queries", names.Queries}, {"dns_pending", names.Pending},

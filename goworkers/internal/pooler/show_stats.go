@@ -7,14 +7,19 @@ import "strings"
 // Columns of SHOW STATS whose average has a name of its own.
 var averageNames = map[string]string{"received": "recv"}
 
-// eachStats calls f for each database with its counters, the console among them.
-func eachStats(p *Pooler, f func(name string, now *counters, avg [12]uint64)) {
+// eachCounted calls f for each database with its counters, now and at the ends of the
+// last two stats periods; the console is among them.
+func (p *Pooler) eachCounted(f func(name string, now *counters, old *[2]counters)) {
 	for _, db := range p.databases {
 		now, old := databaseStats(db)
-		f(db.name, &now, p.statsAverages(&now, &old))
+		f(db.name, &now, &old)
 	}
-	pl := p.consolePool
-	f(consoleName, &pl.stats, p.statsAverages(&pl.stats, &pl.shown))
+	f(consoleName, &p.consolePool.stats, &p.consolePool.shown)
+}
+
+// eachStats calls f for each database with its counters and averages.
+func eachStats(p *Pooler, f func(name string, now *counters, avg [12]uint64)) {
+	p.eachCounted(func(name string, now *counters, old *[2]counters) { f(name, now, p.statsAverages(now, old)) })
 }
 
 func statValues(name string, groups ...[12]uint64) []any {

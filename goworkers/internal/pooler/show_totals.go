@@ -9,14 +9,16 @@ var totalNames = [12]string{
 }
 
 func showTotals(p *Pooler, t *table) {
-	t.columns = columns("name value:q")
-	var total, average [12]uint64
-	eachStats(p, func(_ string, now *counters, avg [12]uint64) {
-		for i, v := range now.totals() {
-			total[i] += v
-			average[i] += avg[i]
+	t.columns = columns("name value:n")
+	var sum counters
+	var old [2]counters
+	p.eachCounted(func(_ string, now *counters, was *[2]counters) {
+		sum.add(now)
+		for i := range old {
+			old[i].add(&was[i])
 		}
 	})
+	total, average := sum.totals(), p.statsAverages(&sum, &old)
 	for i, name := range totalNames {
 		t.add("total_"+name, total[i])
 	}

@@ -2,21 +2,39 @@
 
 package pooler
 
+import "strconv"
+
 func showUsers(p *Pooler, t *table) {
 	t.columns = columns("name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i " +
 		"max_user_client_connections:i current_client_connections:i")
+	onConsole := map[string]int{}
+	for k := range p.consoles {
+		onConsole[k.c.user.name]++
+	}
 	for _, u := range p.users {
-		var size, reserve, mode any
+		var mode any
+		size, reserve := "", ""
 		if u.PoolSize.Set {
-			size = u.PoolSize.Value
+			size = strconv.Itoa(u.PoolSize.Value)
 		}
 		if u.ReservePoolSize.Set {
-			reserve = u.ReservePoolSize.Value
+			reserve = strconv.Itoa(u.ReservePoolSize.Value)
 		}
 		if u.PoolMode.Set {
 			mode = u.PoolMode.Value.String()
 		}
-		t.add(u.name, size, reserve, mode, u.group.Limit(), u.group.Servers(), u.maxClients(p.set), u.clients.Load())
+		t.add(u.name, size, reserve, mode, u.group.Limit(), u.group.Servers(), u.maxClients(p.set), int(u.clients.Load())+onConsole[u.name])
+	}
+	if p.users[consoleName] == nil {
+		t.add(consoleName, "", "", nil, 0, 0, 0, onConsole[consoleName])
 	}
 	t.sort(1)
+}
+
+// countUsers counts the lines of SHOW USERS.
+func (p *Pooler) countUsers() int {
+	if p.users[consoleName] == nil {
+		return len(p.users) + 1
+	}
+	return len(p.users)
 }

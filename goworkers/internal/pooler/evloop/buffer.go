@@ -15,6 +15,9 @@ func (b *Buffer) Bytes() []byte { return b.b[b.off:] }
 // Len is the number of bytes not taken yet.
 func (b *Buffer) Len() int { return len(b.b) - b.off }
 
+// Size is the memory that the buffer takes, in bytes.
+func (b *Buffer) Size() int { return cap(b.b) }
+
 // Skip takes n bytes from the front.
 func (b *Buffer) Skip(n int) { b.off += n }
 
@@ -52,6 +55,17 @@ func (bs *Buffers) Get(n int) *Buffer {
 		return &Buffer{b: make([]byte, 0, size)}
 	}
 	return &Buffer{b: make([]byte, 0, n)}
+}
+
+// Free is how many empty buffers are kept, and the bytes of memory that they take.
+func (bs *Buffers) Free() (n, bytes int) {
+	for _, list := range bs.free {
+		n += len(list)
+		for _, b := range list {
+			bytes += cap(b.b)
+		}
+	}
+	return n, bytes
 }
 
 // Put takes a buffer back; its bytes are forgotten.
