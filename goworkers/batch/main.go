@@ -129,11 +129,11 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	if opt.Silent {
 		console = nil
 	}
-	var sys *syslogHook
+	var sys *Syslog
 	var noSyslog error
 	if s, ok := cfg.(Syslogger); ok {
 		if ident, facility := s.Syslog(); ident != "" {
-			if sys, noSyslog = openSyslog("", "", ident, facility); sys != nil {
+			if sys, noSyslog = OpenSyslog("", "", ident, facility); sys != nil {
 				defer sys.Close()
 			}
 		}
@@ -172,7 +172,7 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	defer job.Close()
 	job.Signals = signals
 	if sys != nil {
-		job.logger.AddHook(sys)
+		job.logger.AddHook(syslogHook{sys})
 	}
 	if noSyslog != nil {
 		job.Log.WithError(noSyslog).Info("syslog cannot be reached, the log goes to stderr and logfile only")

@@ -31,11 +31,15 @@ var facilities = map[string]syslog.Priority{
 // SyslogFacilities lists the names of facilities.
 func SyslogFacilities() []string { return slices.Sorted(maps.Keys(facilities)) }
 
-// syslogHook passes log entries on. syslog has time, process and level of its own.
-type syslogHook struct{ to *syslog.Writer }
+// Syslog is a connection to a syslog, which has time, process and level of its own. It
+// is safe for concurrent use, and connects again when the syslog was started again.
+type Syslog struct{ to *syslog.Writer }
 
-// openSyslog connects to the machine's syslog, or to the one at a network address.
-func openSyslog(network, address, ident, facility string) (*syslogHook, error) {
+// OpenSyslog connects to the machine's syslog, for which network and address are empty,
+// or to the one at an address (as net.Dial takes it). Entries carry the name ident and go
+// to the facility, one of SyslogFacilities in any case. The error says that there is no
+// such facility, or no syslog.
+func OpenSyslog(network, address, ident, facility string) (*Syslog, error) {
 	priority, known := facilities[strings.ToLower(facility)]
 	if !known {
 		return nil, fmt.Errorf("syslog has no facility %q", facility)
@@ -44,27 +48,34 @@ func openSyslog(network, address, ident, facility string) (*syslogHook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &syslogHook{to}, nil
+	return &Syslog{to}, nil
 }
 
-// Levels are all: the logger has its own threshold.
-func (h *syslogHook) Levels() []logrus.Level { return logrus.AllLevels }
-
-// Fire sends one entry.
-func (h *syslogHook) Fire(e *logrus.Entry) error {
-	var b bytes.Buffer
-	writeEntry(&b, e)
-	line := b.String()
-	switch e.Level {
+// Send sends one line, without its line end. It may block while the syslog is busy.
+func (s *Syslog) Send(level logrus.Level, line string) error {
+	switch level {
 	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
-		return h.to.Err(line)
+		return s.to.Err(line)
 	case logrus.WarnLevel:
-		return h.to.Warning(line)
+		return s.to.Warning(line)
 	case logrus.InfoLevel:
-		return h.to.Info(line)
+		return s.to.Info(line)
 	}
-	return h.to.Debug(line)
+	return s.to.Debug(line)
 }
 
 // Close ends it.
-func (h *syslogHook) Close() error { return h.to.Close() }
+func (s *Syslog) Close() error { return s.to.Close() }
+
+// syslogHook passes a job's log entries on.
+type syslogHook struct{ *Syslog }
+
+// Levels are all: the logger has its own threshold.
+func (h syslogHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+// Fire sends one entry.
+func (h syslogHook) Fire(e *logrus.Entry) error {
+	var b bytes.Buffer
+	writeEntry(&b, e)
+	return h.Send(e.Level, b.String())
+}

@@ -17,13 +17,13 @@ func TestSyslogGetsTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	hook, err := openSyslog("unixgram", address, "pgqd", "local3")
+	hook, err := OpenSyslog("unixgram", address, "pgqd", "local3")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hook.Close()
 	job, log := setupJob(t, JobConfig{LogLevel: "info"})
-	job.logger.AddHook(hook)
+	job.logger.AddHook(syslogHook{hook})
 	job.Log.Debug("a step")
 	job.Log.WithField("queue", "q w").Info("a state")
 	job.Log.Error("a fault\nin two lines")
@@ -50,10 +50,10 @@ func TestSyslogGetsTheLog(t *testing.T) {
 }
 
 func TestSyslogNamesItsFaults(t *testing.T) {
-	if _, err := openSyslog("unixgram", filepath.Join(t.TempDir(), "none"), "x", "nothing"); err == nil || err.Error() != `syslog has no facility "nothing"` {
+	if _, err := OpenSyslog("unixgram", filepath.Join(t.TempDir(), "none"), "x", "nothing"); err == nil || err.Error() != `syslog has no facility "nothing"` {
 		t.Errorf("got %v", err)
 	}
-	if _, err := openSyslog("unixgram", filepath.Join(t.TempDir(), "none"), "x", "daemon"); err == nil {
+	if _, err := OpenSyslog("unixgram", filepath.Join(t.TempDir(), "none"), "x", "daemon"); err == nil {
 		t.Error("a syslog that is not there was opened")
 	}
 }

@@ -29,7 +29,7 @@ func newPooler() *cli.Command {
 		HideHelpCommand:        true,
 		UseShortOptionHandling: true,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "daemon", Aliases: []string{"d"}, Usage: "go into the background (needs pidfile and logfile)"},
+			&cli.BoolFlag{Name: "daemon", Aliases: []string{"d"}, Usage: "go into the background (needs pidfile, and logfile or syslog)"},
 			&cli.BoolFlag{Name: "reboot", Aliases: []string{"R"}, Usage: "take over from the running process (not in this version)"},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "become this system user `NAME`"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log more; may be repeated", Count: new(int)},
@@ -61,8 +61,8 @@ func runPooler(c *cli.Context) error {
 		cfg.User = name
 	}
 	daemon := c.Bool("daemon")
-	if daemon && (cfg.PidFile == "" || cfg.LogFile == "") {
-		return batch.Usagef("%s: -d needs pidfile and logfile in [pgbouncer]; set both", cfg.Path)
+	if daemon && (cfg.PidFile == "" || cfg.LogFile == "" && !cfg.Syslog) {
+		return batch.Usagef("%s: -d needs pidfile, and logfile or syslog, in [pgbouncer]; set them", cfg.Path)
 	}
 	var child *batch.Daemon
 	if daemon {

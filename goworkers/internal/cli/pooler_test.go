@@ -38,7 +38,7 @@ func TestPoolerRefusesWrongUse(t *testing.T) {
 		{"unknown setting", []string{file("a.ini", "[pgbouncer]\npool_mod = session\n")}, []string{"a.ini:2", "pool_mod", "pool_mode"}},
 		{"wrong type", []string{file("b.ini", "[pgbouncer]\nmax_client_conn = many\n")}, []string{"b.ini:2", "max_client_conn", "many"}},
 		{"takeover", []string{"-R", file("c.ini", main)}, []string{"-R is not supported"}},
-		{"daemon without files", []string{"-d", file("d.ini", main)}, []string{"d.ini", "pidfile and logfile"}},
+		{"daemon without files", []string{"-d", file("d.ini", main)}, []string{"d.ini", "pidfile, and logfile or syslog"}},
 		{"unknown user", []string{file("e.ini", main)}, []string{"e.ini", "no_such_user"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

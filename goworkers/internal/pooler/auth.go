@@ -181,7 +181,7 @@ func (c *client) systemUserFits(mapName string) bool {
 	}
 	u, err := osuser.LookupId(strconv.Itoa(uid))
 	if err != nil {
-		c.w.log.Warn(c.prefix() + "peer: " + err.Error())
+		c.about().Warn("peer: " + err.Error())
 		return false
 	}
 	return c.identFits(mapName, u.Username)
@@ -195,9 +195,9 @@ func (c *client) identFits(mapName string, names ...string) bool {
 	switch {
 	case mapName == "":
 	case !maps.Has(mapName):
-		c.w.log.Warn(c.prefix() + "ident map " + mapName + " cannot be matched")
+		c.about().Warn("ident map " + mapName + " cannot be matched")
 	default:
-		c.w.log.Warn(c.prefix() + "ident map: " + mapName + " does not have a match")
+		c.about().Warn("ident map: " + mapName + " does not have a match")
 	}
 	return false
 }
@@ -265,7 +265,7 @@ func (c *client) authStep(out []byte, done bool, err error) {
 			why = "SASL authentication failed"
 		}
 		if !errors.Is(err, pgwire.ErrPassword) {
-			p.log.Info(c.prefix() + "login: " + err.Error())
+			c.about().Info("login: " + err.Error())
 		}
 		p.failClient(c, "", why)
 		return

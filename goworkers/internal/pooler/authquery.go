@@ -64,15 +64,15 @@ func (c *client) askServer(authUser string, method authMethod, rule *hba.Rule) {
 	}
 	var db *database
 	if in == consoleName {
-		p.log.Errorf("%sauth_query cannot run in the console's database: set auth_dbname", c.prefix())
+		c.about().Error("auth_query cannot run in the console's database: set auth_dbname")
 	} else if db = p.findDatabase(in); db == nil && in == login.dbName {
 		// An unknown database is told after the exchange, as always.
 		c.begin(method, rule)
 		return
 	} else if db == nil {
-		p.log.Errorf("%sauth_dbname = %s: there is no such database in [databases]", c.prefix(), in)
+		c.about().Errorf("auth_dbname = %s: there is no such database in [databases]", in)
 	} else if db.disabled {
-		p.log.Errorf("%sauth_query: database %s is disabled", c.prefix(), in)
+		c.about().Errorf("auth_query: database %s is disabled", in)
 	}
 	if db == nil || db.disabled {
 		c.w.failClient(c, "", "bouncer config error")
@@ -106,7 +106,7 @@ func (c *client) serverAnswered(secret *string, found bool, err error, method au
 	}
 	switch {
 	case err != nil:
-		c.w.log.Warn(c.prefix() + "auth_query: " + err.Error())
+		c.about().Warn("auth_query: " + err.Error())
 		c.w.failClient(c, "", "bouncer config error")
 	case !found:
 		c.w.failClient(c, "", "no such user")

@@ -148,7 +148,7 @@ func (w *worker) carry(s *server, k *pool.Cancel, c *client) {
 	// The very address of the server: another of the name's would not know the key.
 	fd, busy, err := dial(s.target, &w.set.sockets)
 	if err != nil {
-		w.log.Warn(s.prefix() + "cancel request: connect failed: " + err.Error())
+		s.about().Warn("cancel request: connect failed: " + err.Error())
 		r.done()
 		return
 	}

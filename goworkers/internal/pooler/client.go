@@ -5,7 +5,10 @@ package pooler
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"goworkers/internal/pooler/evloop"
 	"goworkers/internal/pooler/pool"
@@ -53,7 +56,8 @@ type client struct {
 	requestTime time.Duration // asked for the server that it has or waits for
 }
 
-func (c *client) prefix() string {
+// logConn is the client as the log names it.
+func (c *client) logConn() logConn {
 	db, user := "(nodb)", "(nouser)"
 	switch {
 	case c.login != nil:
@@ -73,8 +77,17 @@ func (c *client) prefix() string {
 			user = c.user.name
 		}
 	}
-	return fmt.Sprintf("C-%d: %s/%s@%s ", c.id, db, user, hostPort(c.addr, c.w.set.ListenPort))
+	host := hostPort(c.addr, c.w.set.ListenPort)
+	if c.unix && c.fd >= 0 {
+		if cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			host = fmt.Sprintf("unix(%d):%d", cred.Pid, c.w.set.ListenPort)
+		}
+	}
+	return logConn{fmt.Sprintf("C-%d", c.id), db, user, host}
 }
+
+// about begins a log entry about the client.
+func (c *client) about() *logrus.Entry { return c.w.about(c.logConn()) }
 
 // failClient tells the client why, and closes it. code is the SQLSTATE, "" = 08P01.
 func (w *worker) failClient(c *client, code, why string) {
@@ -85,7 +98,7 @@ func (w *worker) failClient(c *client, code, why string) {
 		code = pgwire.CodeProtocolViolation
 	}
 	if w.set.LogPoolerErrors {
-		w.log.Warn(c.prefix() + "pooler error: " + why)
+		c.about().WithField(fieldReason, why).Warn("pooler error: " + why)
 	}
 	// Within a message the client would take it for data.
 	if !c.cut {
@@ -105,7 +118,7 @@ func (w *worker) closeClient(c *client, reason string) {
 		return
 	}
 	if w.set.LogDisconnections {
-		w.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", c.prefix(), reason, int((w.loop.Now()-c.since)/time.Second)))
+		w.closed(c.logConn(), reason, w.loop.Now()-c.since)
 	}
 	if s := c.srv; s != nil {
 		clean := s.clean() && (c.remain == 0 || c.drop)

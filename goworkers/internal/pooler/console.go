@@ -61,7 +61,7 @@ func (p *Pooler) openConsole(c *client) {
 	c.phase = phaseConsole
 	p.consolePool.stats.logins++
 	if p.set.LogConnections {
-		p.log.Info(c.prefix() + "login attempt: db=" + consoleName + " user=" + name + " tls=" + c.tlsState())
+		c.about().Info("login attempt: db=" + consoleName + " user=" + name + " tls=" + c.tlsState())
 	}
 	c.console.send(out)
 	if c.fd >= 0 {

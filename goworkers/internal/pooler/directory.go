@@ -32,7 +32,7 @@ func (c *client) askDirectory(body []byte) {
 		w.loop.Post(func() { c.directoryAnswered(password, err) })
 	})
 	if !ok {
-		w.log.Warn(c.prefix() + "too many logins wait for the LDAP server")
+		c.about().Warn("too many logins wait for the LDAP server")
 		w.failClient(c, "", "LDAP authentication failed")
 	}
 }
@@ -43,7 +43,7 @@ func (c *client) directoryAnswered(password string, err error) {
 	}
 	if err != nil {
 		if !errors.Is(err, ldap.ErrRefused) {
-			c.w.log.Warn(c.prefix() + "LDAP: " + err.Error())
+			c.about().Warn("LDAP: " + err.Error())
 		}
 		c.w.failClient(c, "", "LDAP authentication failed")
 		return

@@ -173,7 +173,7 @@ func (s *server) attemptUnsuitable() {
 func (s *server) logFailure(why string) {
 	if s.pl.failureLogged != why {
 		s.pl.failureLogged = why
-		s.w.log.Warn(s.prefix() + "server login failed: " + trimLoginFailed(why))
+		s.about().Warn("server login failed: " + trimLoginFailed(why))
 	}
 }
 

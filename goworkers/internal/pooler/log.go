@@ -1,10 +1,11 @@
-// The log in PgBouncer's line format, written by a goroutine of its own, so that a
-// slow disk does not hold up the loop.
+// The log, in PgBouncer's line format or as JSON, written by goroutines of their own, so
+// that neither a slow disk nor a slow syslog holds up the loops.
 
 package pooler
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,27 +14,117 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"goworkers/batch"
+	"goworkers/internal/pooler/ini"
 )
 
-// lineFormat writes `TIMESTAMP [PID] LEVEL message`.
-type lineFormat struct{}
+const timeFormat = "2006-01-02 15:04:05.000 MST"
 
 var levelNames = map[logrus.Level]string{
 	logrus.PanicLevel: "FATAL", logrus.FatalLevel: "FATAL", logrus.ErrorLevel: "ERROR", logrus.WarnLevel: "WARNING",
 	logrus.InfoLevel: "LOG", logrus.DebugLevel: "DEBUG", logrus.TraceLevel: "NOISE",
 }
 
+// Fields of an entry. Lines of text have the connection before the message, which tells
+// of the others in words.
+const (
+	fieldConn   = "conn"   // logConn
+	fieldAge    = "age"    // time.Duration
+	fieldReason = "reason" // string
+)
+
+// logConn is the connection that an entry is about.
+type logConn struct {
+	id             string // C-1, S-2
+	db, user, host string // an empty db: a peer, which host names
+}
+
+func (c logConn) prefix() string {
+	if c.db == "" {
+		return c.id + ": " + c.host + " "
+	}
+	return c.id + ": " + c.db + "/" + c.user + "@" + c.host + " "
+}
+
+// about begins an entry about a connection.
+func (p *Pooler) about(c logConn) *logrus.Entry { return p.log.WithField(fieldConn, c) }
+
+// closed logs the end of a connection.
+func (p *Pooler) closed(c logConn, reason string, age time.Duration) {
+	p.log.WithFields(logrus.Fields{fieldConn: c, fieldAge: age, fieldReason: reason}).
+		Infof("closing because: %s (age=%ds)", reason, int(age/time.Second))
+}
+
 // oneLine keeps an entry on its line, so that nobody can forge another.
 var oneLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
 
+// textOf is what an entry says, with the error that it has.
+func textOf(e *logrus.Entry) string {
+	text := e.Message
+	if err, ok := e.Data[logrus.ErrorKey]; ok {
+		text += ": " + fmt.Sprint(err)
+	}
+	return text
+}
+
+// lineFormat writes `TIMESTAMP [PID] LEVEL PREFIXmessage`.
+type lineFormat struct{}
+
 func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s [%d] %s %s", e.Time.Format("2006-01-02 15:04:05.000 MST"), os.Getpid(), levelNames[e.Level], oneLine.Replace(e.Message))
-	if err, ok := e.Data[logrus.ErrorKey]; ok {
-		fmt.Fprintf(&b, ": %s", oneLine.Replace(fmt.Sprint(err)))
-	}
-	b.WriteByte('\n')
+	fmt.Fprintf(&b, "%s [%d] %s %s\n", e.Time.Format(timeFormat), os.Getpid(), levelNames[e.Level], plainLine(e))
 	return b.Bytes(), nil
+}
+
+func plainLine(e *logrus.Entry) string {
+	prefix := ""
+	if c, ok := e.Data[fieldConn].(logConn); ok {
+		prefix = c.prefix()
+	}
+	return oneLine.Replace(prefix + textOf(e))
+}
+
+// jsonFormat writes an object a line.
+type jsonFormat struct{}
+
+// jsonLine is an entry; what is not known is left out.
+type jsonLine struct {
+	Time    string  `json:"time"`
+	PID     int     `json:"pid"`
+	Level   string  `json:"level"`
+	Message string  `json:"message"`
+	Conn    string  `json:"conn,omitempty"`
+	DB      string  `json:"db,omitempty"`
+	User    string  `json:"user,omitempty"`
+	Host    string  `json:"host,omitempty"`
+	Age     *uint64 `json:"age,omitempty"` // seconds
+	Reason  string  `json:"reason,omitempty"`
+}
+
+func (jsonFormat) Format(e *logrus.Entry) ([]byte, error) {
+	line := jsonLine{Time: e.Time.Format("2006-01-02T15:04:05.000Z07:00"), PID: os.Getpid(), Level: levelNames[e.Level], Message: textOf(e)}
+	if c, ok := e.Data[fieldConn].(logConn); ok {
+		line.Conn, line.DB, line.User, line.Host = c.id, c.db, c.user, c.host
+	}
+	if age, ok := e.Data[fieldAge].(time.Duration); ok {
+		seconds := uint64(age / time.Second)
+		line.Age = &seconds
+	}
+	line.Reason, _ = e.Data[fieldReason].(string)
+	var b bytes.Buffer
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(false)
+	err := to.Encode(line)
+	return b.Bytes(), err
+}
+
+// logFormat is how lines are written.
+func logFormat(f ini.LogFormat) logrus.Formatter {
+	if f == ini.LogJSON {
+		return jsonFormat{}
+	}
+	return lineFormat{}
 }
 
 // logBacklog bounds what waits to be written; what is beyond is dropped and counted.
@@ -47,6 +138,7 @@ type logWriter struct {
 	wake    *sync.Cond
 	pending []byte
 	lost    int
+	format  logrus.Formatter
 	closed  bool
 	done    chan struct{}
 
@@ -56,7 +148,7 @@ type logWriter struct {
 }
 
 func newLogWriter(console io.Writer, path string) (*logWriter, error) {
-	w := &logWriter{console: console, path: path, done: make(chan struct{})}
+	w := &logWriter{console: console, path: path, format: lineFormat{}, done: make(chan struct{})}
 	w.wake = sync.NewCond(&w.mu)
 	if path != "" {
 		if err := w.reopen(); err != nil {
@@ -107,12 +199,13 @@ func (w *logWriter) run() {
 			return
 		}
 		batch, w.pending = w.pending, batch[:0]
-		lost := w.lost
+		lost, format := w.lost, w.format
 		w.lost = 0
 		w.mu.Unlock()
 		if lost > 0 {
-			batch = fmt.Appendf(batch, "%s [%d] WARNING %d log lines lost: the log is written too slowly\n",
-				time.Now().Format("2006-01-02 15:04:05.000 MST"), os.Getpid(), lost)
+			line, _ := format.Format(&logrus.Entry{Time: time.Now(), Level: logrus.WarnLevel,
+				Message: fmt.Sprintf("%d log lines lost: the log is written too slowly", lost)})
+			batch = append(batch, line...)
 		}
 		if w.console != nil {
 			w.console.Write(batch)
@@ -137,6 +230,70 @@ func (w *logWriter) Close() {
 	}
 }
 
+// syslogBacklog is how many entries may wait for the syslog.
+const syslogBacklog = 4096
+
+// syslogHook hands entries to a goroutine that sends them to the syslog.
+type syslogHook struct {
+	to     *batch.Syslog
+	format logrus.Formatter
+	done   chan struct{}
+
+	mu      sync.Mutex
+	entries chan syslogEntry // nil: closed
+}
+
+type syslogEntry struct {
+	level logrus.Level
+	line  string
+}
+
+func newSyslogHook(to *batch.Syslog, format logrus.Formatter) *syslogHook {
+	entries := make(chan syslogEntry, syslogBacklog)
+	h := &syslogHook{to: to, format: format, entries: entries, done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		for e := range entries {
+			// A syslog that is gone is no reason to stop; the next entry tries again.
+			h.to.Send(e.level, e.line)
+		}
+	}()
+	return h
+}
+
+// Levels are all: the logger has its own threshold.
+func (h *syslogHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+// Fire hands an entry over; it is dropped when too many wait.
+func (h *syslogHook) Fire(e *logrus.Entry) error {
+	// Time, process and level are the syslog's own.
+	line := plainLine(e)
+	if _, ok := h.format.(jsonFormat); ok {
+		b, err := h.format.Format(e)
+		if err != nil {
+			return err
+		}
+		line = strings.TrimSuffix(string(b), "\n")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case h.entries <- syslogEntry{e.Level, line}:
+	default:
+	}
+	return nil
+}
+
+// close sends what waits; entries that still come are dropped.
+func (h *syslogHook) close() {
+	h.mu.Lock()
+	close(h.entries)
+	h.entries = nil
+	h.mu.Unlock()
+	<-h.done
+	h.to.Close()
+}
+
 func newLog(out *logWriter) *logrus.Logger {
 	log := logrus.New()
 	log.SetFormatter(lineFormat{})
@@ -144,8 +301,9 @@ func newLog(out *logWriter) *logrus.Logger {
 	return log
 }
 
-// setVerbosity takes over `verbose` and -v.
-func (p *Pooler) setVerbosity() {
+// configureLog takes over `verbose` and -v, log_format and the syslog settings; it is for
+// use within alone.
+func (p *Pooler) configureLog() {
 	level := logrus.InfoLevel
 	switch v := p.set.Verbose + p.options.Verbose; {
 	case v == 1:
@@ -154,6 +312,44 @@ func (p *Pooler) setVerbosity() {
 		level = logrus.TraceLevel
 	}
 	p.log.SetLevel(level)
+	format := logFormat(p.set.LogFormat)
+	p.log.SetFormatter(format)
+	p.logOut.mu.Lock()
+	p.logOut.format = format
+	p.logOut.mu.Unlock()
+
+	want := ""
+	if p.set.Syslog {
+		want = strings.Join([]string{p.set.SyslogIdent, p.set.SyslogFacility, p.set.LogFormat.String()}, "\x00")
+	}
+	if want == p.syslogAs {
+		return
+	}
+	p.closeSyslog()
+	if want == "" {
+		return
+	}
+	network := ""
+	if p.options.Syslog != "" {
+		network = "unixgram"
+	}
+	to, err := batch.OpenSyslog(network, p.options.Syslog, p.set.SyslogIdent, p.set.SyslogFacility)
+	if err != nil {
+		p.log.WithError(err).Warn("no log to syslog; the next RELOAD tries again")
+		return
+	}
+	p.syslog, p.syslogAs = newSyslogHook(to, format), want
+	p.log.AddHook(p.syslog)
+}
+
+// closeSyslog ends the log to syslog.
+func (p *Pooler) closeSyslog() {
+	if p.syslog == nil {
+		return
+	}
+	p.log.ReplaceHooks(logrus.LevelHooks{})
+	p.syslog.close()
+	p.syslog, p.syslogAs = nil, ""
 }
 
 // reopenLog follows a log file that was moved away.

@@ -354,7 +354,7 @@ func (c *client) loggedIn(out []byte) {
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	pl.stats.logins++
 	if p.set.LogConnections {
-		p.log.Info(c.prefix() + "login attempt: db=" + c.login.dbName + " user=" + c.login.user + " tls=" + c.tlsState())
+		c.about().Info("login attempt: db=" + c.login.dbName + " user=" + c.login.user + " tls=" + c.tlsState())
 	}
 	delete(p.logins, c)
 	c.login = nil

@@ -95,7 +95,7 @@ func (p *Pooler) passOn(c *client, key pgwire.CancelKey) bool {
 		return false
 	}
 	if key[7]&hopBits == 0 {
-		p.log.Warn(fmt.Sprintf("%scancel request for peer %d has been passed on too often: compare peer_id and [peers] of all poolers", c.prefix(), id))
+		c.about().Warnf("cancel request for peer %d has been passed on too often: compare peer_id and [peers] of all poolers", id)
 		return false
 	}
 	key[7]--
@@ -128,8 +128,9 @@ func (q *peer) cancels() (waiting, opening, sent int) {
 	return len(q.waiting), opening, sent
 }
 
-func (r *relay) prefix() string {
-	return fmt.Sprintf("S-%d: peer-%d@%s ", r.id, r.peer.ID, r.addr)
+// logConn is the link as the log names it.
+func (r *relay) logConn() logConn {
+	return logConn{id: fmt.Sprintf("S-%d", r.id), host: fmt.Sprintf("peer-%d@%s", r.peer.ID, r.addr)}
 }
 
 // open connects to the peer.
@@ -184,7 +185,7 @@ func (r *relay) deliver() {
 				from = a.String()
 			}
 		}
-		r.w.log.Info(r.prefix() + "new connection to server (from " + from + ")")
+		r.w.about(r.logConn()).Info("new connection to server (from " + from + ")")
 	}
 	r.sent = true
 	if err := r.send(pgwire.AppendCancelRequest(nil, r.key[:])); err != nil {
@@ -195,7 +196,7 @@ func (r *relay) deliver() {
 }
 
 func (r *relay) failed(err error) {
-	r.w.log.Warn(r.prefix() + "connect failed: " + err.Error())
+	r.w.about(r.logConn()).Warn("connect failed: " + err.Error())
 	r.done("connect failed")
 }
 
@@ -206,7 +207,7 @@ func (r *relay) done(reason string) {
 	}
 	r.over = true
 	if r.fd >= 0 && r.w.set.LogDisconnections {
-		r.w.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", r.prefix(), reason, int((r.w.loop.Now()-r.since)/time.Second)))
+		r.w.closed(r.logConn(), reason, r.w.loop.Now()-r.since)
 	}
 	r.shut()
 	q := r.peer

@@ -39,6 +39,11 @@ type Options struct {
 	Warnings []ini.Warning
 	// Log is where the log goes beside the file; nil: nowhere.
 	Log io.Writer
+	// Syslog is the unix socket of the syslog; empty: the machine's own.
+	Syslog string
+	// Notify, unless nil, is told how things stand each stats_period, for the service
+	// manager; the first loop calls it, so it must not block.
+	Notify func(status string)
 }
 
 // closing is how far the pooler is on its way to its end.
@@ -58,6 +63,8 @@ type Pooler struct {
 	began      time.Time // all times count from it
 	log        *logrus.Logger
 	logOut     *logWriter
+	syslog     *syslogHook     // nil: not wanted, or not there
+	syslogAs   string          // the settings that it was opened with
 	goroutines sync.WaitGroup  // for slow things
 	ctx        context.Context // theirs
 	cancel     context.CancelFunc
@@ -154,7 +161,7 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 }
 
 func (p *Pooler) start() error {
-	p.setVerbosity()
+	p.configureLog()
 	for _, w := range p.options.Warnings {
 		p.log.Warn(w.String())
 	}
@@ -330,6 +337,7 @@ func (p *Pooler) end() {
 	for _, w := range p.workers {
 		w.loop.Close()
 	}
+	p.closeSyslog()
 	p.logOut.Close()
 }
 

@@ -56,6 +56,7 @@ type config struct {
 	users     string // lines of [users]
 	settings  string // lines of [pgbouncer], after the common ones
 	authFile  string
+	options   Options // beside Log and Warnings
 }
 
 func (r *rig) write(c config) {
@@ -94,7 +95,8 @@ func start(t *testing.T, c config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.p, err = New(cfg, Options{Log: &r.log, Warnings: warnings}); err != nil {
+	c.options.Log, c.options.Warnings = &r.log, warnings
+	if r.p, err = New(cfg, c.options); err != nil {
 		t.Fatal(err)
 	}
 	go func() { r.done <- r.p.Run() }()

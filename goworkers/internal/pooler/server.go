@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"goworkers/internal/pooler/evloop"
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/pool"
@@ -84,9 +86,13 @@ type serverLoginState struct {
 // codeCannotConnectNow marks refusals after which waiting makes sense.
 const codeCannotConnectNow = "57P03"
 
-func (s *server) prefix() string {
-	return fmt.Sprintf("S-%d: %s/%s@%s ", s.id, s.pl.db.name, s.pl.user, hostPort(s.addr, s.pl.db.Port))
+// logConn is the server as the log names it.
+func (s *server) logConn() logConn {
+	return logConn{fmt.Sprintf("S-%d", s.id), s.pl.db.name, s.pl.user, hostPort(s.addr, s.pl.db.Port)}
 }
+
+// about begins a log entry about the server.
+func (s *server) about() *logrus.Entry { return s.w.about(s.logConn()) }
 
 // openServer carries out Connect.
 func (w *worker) openServer(ps *pool.Server) {
@@ -130,7 +136,7 @@ func (s *server) connected() {
 		from = s.local.String()
 	}
 	if s.w.set.LogConnections {
-		s.w.log.Info(s.prefix() + "new connection to server (from " + from + ")")
+		s.about().Info("new connection to server (from " + from + ")")
 	}
 	if s.w.serverTLS != nil && s.addr.IsValid() {
 		s.phase = serverAskTLS
@@ -285,12 +291,12 @@ func (s *server) ownError(rep *pgwire.Report) {
 		}
 		s.w.serverLoginFailed(s, why)
 	case serverGreeting:
-		s.w.log.Error(s.prefix() + "connect_query failed: " + rep.Message)
+		s.about().Error("connect_query failed: " + rep.Message)
 	case serverVars:
-		s.w.log.Warn(s.prefix() + "varcache_apply: " + rep.Message)
+		s.about().Warn("varcache_apply: " + rep.Message)
 		s.refused = true
 	case serverTest:
-		s.w.log.Warn(s.prefix() + "reset or check query failed: " + rep.Message)
+		s.about().Warn("reset or check query failed: " + rep.Message)
 		s.refused = true
 	}
 }
@@ -455,7 +461,7 @@ func (s *server) varsDone() {
 	for i, name := range s.w.tracked {
 		if server[i] != "" {
 			if set[i] != server[i] {
-				s.w.log.Debug(c.prefix() + "varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
+				c.about().Debug("varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
 			}
 			set[i] = server[i]
 		}
@@ -474,7 +480,7 @@ func (s *server) ownQuery(sql string) {
 func (w *worker) closeServer(s *server, reason string) {
 	if s.fd >= 0 {
 		if w.set.LogDisconnections {
-			w.log.Info(fmt.Sprintf("%sclosing because: %s (age=%ds)", s.prefix(), reason, int((w.loop.Now()-s.since)/time.Second)))
+			w.closed(s.logConn(), reason, w.loop.Now()-s.since)
 		}
 		if s.phase >= serverForward && s.out == nil && !s.broken {
 			evloop.Write(int(s.fd), pgwire.AppendTerminate(nil))

@@ -78,7 +78,7 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 		return err
 	}
 	p.cfg, p.set = cfg, set
-	p.setVerbosity()
+	p.configureLog()
 	p.dns.Configure(dnsSettings(cfg))
 	p.loadUsers()
 	for name, db := range p.databases {

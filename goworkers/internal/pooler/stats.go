@@ -91,7 +91,8 @@ func (p *Pooler) statsAverages(now *counters, old *[2]counters) [12]uint64 {
 	return old[0].averages(&old[1], p.periodEnds[0]-p.periodEnds[1])
 }
 
-// endPeriod shifts the generations and writes the stats line.
+// endPeriod shifts the generations, and tells the averages to the log and the service
+// manager.
 func (p *Pooler) endPeriod() {
 	now := p.now()
 	var sum counters
@@ -111,11 +112,14 @@ func (p *Pooler) endPeriod() {
 	shift(p.consolePool)
 	p.periodEnds[1], p.periodEnds[0] = p.periodEnds[0], now
 	p.periods++
-	if !p.set.LogStats {
-		return
-	}
 	a := p.statsAverages(&sum, &old)
-	p.log.Info(fmt.Sprintf("stats: %d xacts/s, %d queries/s, %d client parses/s, %d server parses/s, %d binds/s, "+
+	line := fmt.Sprintf("stats: %d xacts/s, %d queries/s, %d client parses/s, %d server parses/s, %d binds/s, "+
 		"%d client logins/s, in %d B/s, out %d B/s, xact %d us, query %d us, wait %d us",
-		a[1], a[2], a[8], a[9], a[10], a[11], a[3], a[4], a[5], a[6], a[7]))
+		a[1], a[2], a[8], a[9], a[10], a[11], a[3], a[4], a[5], a[6], a[7])
+	if p.set.LogStats {
+		p.log.Info(line)
+	}
+	if p.options.Notify != nil {
+		p.options.Notify(line)
+	}
 }

@@ -63,7 +63,7 @@ func (s *server) guard() {
 	}
 	if c := s.cl; c != nil && !c.leaked {
 		c.leaked = true
-		s.w.log.Warn(c.prefix() + "session state left behind by " + left + ": other clients of this pool may meet it")
+		c.about().Warn("session state left behind by " + left + ": other clients of this pool may meet it")
 	}
 	switch how {
 	case ini.LeakReset:
