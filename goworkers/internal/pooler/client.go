@@ -89,6 +89,10 @@ func (c *client) logConn() logConn {
 // about begins a log entry about the client.
 func (c *client) about() *logrus.Entry { return c.w.about(c.logConn()) }
 
+// amidMessage tells that the client's server has a part of a message whose rest the
+// client has not sent.
+func (c *client) amidMessage() bool { return c.remain > 0 && !c.drop }
+
 // failClient tells the client why, and closes it. code is the SQLSTATE, "" = 08P01.
 func (w *worker) failClient(c *client, code, why string) {
 	if c.fd < 0 || c.phase == phaseLinger {
@@ -121,8 +125,9 @@ func (w *worker) closeClient(c *client, reason string) {
 		w.closed(c.logConn(), reason, w.loop.Now()-c.since)
 	}
 	if s := c.srv; s != nil {
-		clean := s.clean() && (c.remain == 0 || c.drop)
+		clean := s.clean() && !c.amidMessage()
 		rescue := !clean && s.rescuable(c)
+		s.broken = s.broken || c.amidMessage() // nothing more is to be written
 		s.unlink()
 		if rescue {
 			s.pl.ClientGoneRescue(&c.pc, w.loop.Now())

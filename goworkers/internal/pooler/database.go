@@ -85,6 +85,7 @@ type dbPool struct {
 	stats     counters
 	shown     [2]counters // stats at the last two ends of a stats period
 
+	idle          time.Duration // since then nobody uses it; 0: somebody does
 	failureLogged string
 	hostIndex     int
 	hosts         map[string]*hostState       // those that have failed

@@ -432,6 +432,9 @@ walk:
 	} else {
 		s.forward(data[pos:i])
 	}
+	if s.rescued {
+		s.rescueGoOn()
+	}
 	if s.dirty && s.cl == nil && s.fd >= 0 {
 		// Free servers have nothing to say but that they end.
 		s.w.closeDirty(s)

@@ -97,6 +97,7 @@ func (s *server) suits() bool {
 // noteRole takes in the parameters that tell what a server is. One that is not what the
 // pool wants any more, after a failover, is left as soon as it is free.
 func (s *server) noteRole(name, value string) {
+	suited := s.suits()
 	switch name {
 	case "in_hot_standby":
 		s.inRecovery = value == "on"
@@ -105,7 +106,7 @@ func (s *server) noteRole(name, value string) {
 	default:
 		return
 	}
-	if s.login == nil && !s.suits() {
+	if s.login == nil && suited && !s.suits() {
 		s.ps.RequireClose("server is not " + s.pl.db.TargetSessionAttrs.String() + " any more")
 	}
 }

@@ -307,6 +307,10 @@ func (c *client) authenticated() {
 	c.pc.Owner = c
 	c.phase = phaseWelcome
 	c.moveTo(pl.w, func() {
+		if pl.db.dead {
+			c.w.failClient(c, "", "database removed")
+			return
+		}
 		if c.replication != replicationNone {
 			pl.Dedicated(&c.pc, c.w.loop.Now())
 			return

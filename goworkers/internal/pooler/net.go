@@ -137,6 +137,7 @@ func listenTCP(p *Pooler, ip netip.Addr, port int) (*listener, error) {
 		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, p.set.sockets.buf)
 	}
 	l := &listener{p: p, fd: fd, name: netip.AddrPortFrom(ip, uint16(port)).String(), tcp: true}
+	l.deferAccept()
 	if err := syscall.Bind(fd, t.sa); err != nil {
 		syscall.Close(fd)
 		return nil, err
@@ -196,6 +197,15 @@ func listenUnix(p *Pooler, dir string, port int) (*listener, error) {
 		}
 	}
 	return l, l.listen()
+}
+
+// deferAccept has the system keep connections back that say nothing yet, for so many
+// seconds.
+func (l *listener) deferAccept() {
+	if l.tcp {
+		// It works without, too.
+		syscall.SetsockoptInt(l.fd, syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, l.p.set.TCPDeferAccept)
+	}
 }
 
 func (l *listener) close() {

@@ -90,7 +90,7 @@ type Pooler struct {
 	databases   map[string]*database
 	users       map[string]*user
 	peers       map[int]*peer
-	dying       []*dbPool // of removed databases
+	dying       []*dbPool // of removed databases, and unused ones
 
 	listeners   []*listener
 	acceptAgain time.Duration // accepting rests until then; 0: it does not
@@ -518,6 +518,9 @@ func (p *Pooler) atSweep(now time.Duration) {
 		p.alone(p.bury)
 	}
 	p.expireAutoDatabases(now)
+	if p.set.PoolIdleTimeout > 0 {
+		p.alone(func() { p.expirePools(now) })
+	}
 	p.dns.Sweep()
 	if p.acceptAgain != 0 && now >= p.acceptAgain {
 		p.acceptAgain = 0
@@ -531,16 +534,44 @@ func (p *Pooler) atSweep(now time.Duration) {
 	}
 }
 
-// bury forgets the pools of removed databases that have become empty.
+// bury forgets the pools of removed databases that have become empty, and unused ones.
+// Of the latter, one that a client has come to meanwhile lives on.
 func (p *Pooler) bury() {
 	dying := p.dying
 	p.dying = nil
 	for _, pl := range dying {
-		if !pl.w.manager.RemovePool(pl.Pool) {
+		switch {
+		case pl.w.manager.RemovePool(pl.Pool):
+			pl.w.pools--
+		case !pl.db.dead && pl.db.pools[pl.user] == nil:
+			pl.db.pools[pl.user] = pl
+			pl.idle = 0
+			pl.configure()
+			if pl.db.paused {
+				pl.Pause(p.now())
+			}
+		default:
 			p.dying = append(p.dying, pl)
-			continue
 		}
-		pl.w.pools--
+	}
+}
+
+// expirePools takes pools that nobody has used for long out of their databases. They
+// are forgotten in a later sweep: a client may be on its way to one.
+func (p *Pooler) expirePools(now time.Duration) {
+	for _, db := range p.databases {
+		for name, pl := range db.pools {
+			switch {
+			case pl.TotalClients() > 0 || pl.TotalServers() > 0 || pl.Cancels() > 0:
+				pl.idle = 0
+			case pl.idle == 0:
+				pl.idle = now
+			case now-pl.idle >= p.set.PoolIdleTimeout:
+				p.log.Info("cleaning up idle pool: db=" + db.name + " user=" + pl.user)
+				delete(db.pools, name)
+				p.dying = append(p.dying, pl)
+			}
+		}
 	}
 }
 

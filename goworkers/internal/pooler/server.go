@@ -50,6 +50,7 @@ type server struct {
 	refused  bool // a query of the pooler's own failed
 
 	rescued     bool // its client has vanished; what it began is being ended
+	rolledBack  bool // by our ROLLBACK, which is the last thing to try
 	inRecovery  bool // it is a standby
 	readOnly    bool // its transactions are, unless they say otherwise
 	lateRelease bool // to be released when its client's current message is through
@@ -69,6 +70,8 @@ type server struct {
 	queryStart time.Duration
 	xactStart  time.Duration
 	idleStart  time.Duration // in a transaction, waiting for the client
+
+	rescueCancel time.Duration // when the last cancel request of a rescue was sent
 }
 
 // serverLoginState is needed while a server logs in.
@@ -410,7 +413,7 @@ func (s *server) parameterStatus(body []byte, c *client) {
 	}
 	s.noteRole(string(name), string(value))
 	if i := s.w.tracked.index(string(name)); i >= 0 {
-		s.session.sets--
+		s.reported()
 		s.vars = withVar(s.vars, i, string(value))
 		if c != nil {
 			c.vars = withVar(c.vars, i, string(value))
@@ -428,7 +431,7 @@ func (w *worker) link(c *client, s *server) bool {
 	st := &s.pl.stats
 	st.assignments++
 	st.waitTime += now - c.requestTime
-	s.session = session{}
+	s.session, s.rolledBack = session{}, false
 	if s.ps.Dedicated() {
 		c.welcomeReplication(s)
 		return true
@@ -453,6 +456,7 @@ func (s *server) varsDone() {
 		return
 	}
 	s.phase = serverForward
+	s.session = session{} // those SETs were ours
 	if c == nil {
 		return
 	}
@@ -482,8 +486,9 @@ func (w *worker) closeServer(s *server, reason string) {
 		if w.set.LogDisconnections {
 			w.closed(s.logConn(), reason, w.loop.Now()-s.since)
 		}
-		if s.phase >= serverForward && s.out == nil && !s.broken {
-			evloop.Write(int(s.fd), pgwire.AppendTerminate(nil))
+		// Behind a part of a message it would be taken for the rest of that.
+		if s.phase >= serverForward && s.out == nil && (s.cl == nil || !s.cl.amidMessage()) {
+			s.write(pgwire.AppendTerminate(nil))
 		}
 	}
 	w.forgetServer(s)

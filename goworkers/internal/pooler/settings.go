@@ -80,6 +80,9 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 	p.cfg, p.set = cfg, set
 	p.configureLog()
 	p.dns.Configure(dnsSettings(cfg))
+	for _, l := range p.listeners {
+		l.deferAccept()
+	}
 	p.loadUsers()
 	for name, db := range p.databases {
 		conf := cfg.Databases[name]

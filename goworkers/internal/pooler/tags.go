@@ -8,11 +8,13 @@ import (
 	"goworkers/pgwire"
 )
 
-// session is the state that a client has left on its server, as far as tags tell.
+// session is the state that a client has left on its server, as far as tags tell. A SET of
+// a tracked parameter to the value that it has already looks like any other SET.
 type session struct {
-	block bool   // within a transaction block
-	sets  int    // SETs outside blocks, without those that were reported as tracked
-	left  string // a command that leaves something behind
+	block     bool   // within a transaction block
+	savepoint bool   // that has savepoints: ROLLBACK may mean one of them
+	sets      int    // SETs outside blocks, without those that were reported as tracked
+	left      string // a command that leaves something behind
 }
 
 // tag looks at the tag of a command that a server has done.
@@ -29,8 +31,12 @@ func (s *server) tag(body []byte) {
 		s.discarded()
 	case "BEGIN", "START TRANSACTION":
 		s.session.block = true
-	case "COMMIT", "ROLLBACK", "PREPARE TRANSACTION":
-		s.session.block = false
+	case "SAVEPOINT":
+		s.session.savepoint = true
+	case "ROLLBACK":
+		s.session.block = s.session.block && s.session.savepoint
+	case "COMMIT", "PREPARE TRANSACTION":
+		s.session.block, s.session.savepoint = false, false
 	case "SET":
 		// Within a block it may be SET LOCAL.
 		if !s.session.block {
@@ -49,8 +55,16 @@ func (s *server) tag(body []byte) {
 	}
 }
 
+// reported notes that the server has told the value of a tracked parameter: that
+// follows its client, so the SET before it leaves nothing behind.
+func (s *server) reported() {
+	if s.session.sets > 0 {
+		s.session.sets--
+	}
+}
+
 // guard does what session_state_guard says when a client leaves state on a server that
-// others get.
+// others get. The client may have left already.
 func (s *server) guard() {
 	left := s.session.left
 	if left == "" && s.session.sets > 0 {
@@ -65,10 +79,10 @@ func (s *server) guard() {
 		c.leaked = true
 		c.about().Warn("session state left behind by " + left + ": other clients of this pool may meet it")
 	}
-	switch how {
-	case ini.LeakReset:
+	switch {
+	case how == ini.LeakReset && s.w.set.ServerResetQuery != "":
 		s.ps.RequireReset()
-	case ini.LeakClose:
+	case how != ini.LeakLog:
 		s.ps.RequireClose("session state left behind by " + left)
 	}
 }

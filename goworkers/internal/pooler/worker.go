@@ -193,6 +193,10 @@ func (w *worker) sweep() {
 				// It may still arrive, when the server has another client.
 				r.cancel.Server.RequireClose("cancel_wait_timeout")
 			}
+			if r.client != nil {
+				w.answerCancel(r.client, "cancel_wait_timeout")
+				r.client = nil
+			}
 			r.done()
 		}
 	}
@@ -211,7 +215,7 @@ const lingerTime = 10 * time.Second
 // sweepPool ends what takes too long.
 func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 	over := func(since, limit time.Duration) bool { return limit > 0 && since != 0 && now-since >= limit }
-	var late, slow []*server
+	var late, slow, again []*server
 	var why []string
 	pl.EachServer(func(ps *pool.Server) {
 		s, ok := ps.Owner.(*server)
@@ -220,6 +224,9 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 		}
 		if ps.State() == pool.ServerLogin && s.login != nil && len(pl.db.Hosts) > 1 && over(s.hostSince, w.set.ServerConnectTimeout) {
 			slow = append(slow, s)
+		}
+		if s.rescued && !s.pending.empty() && !s.rolledBack && now-s.rescueCancel >= cancelAgain {
+			again = append(again, s)
 		}
 		if s.cl == nil {
 			return
@@ -242,6 +249,9 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 	}
 	for _, s := range slow {
 		s.attemptFailed(pool.Failure{Message: "connect timeout"}, false)
+	}
+	for _, s := range again {
+		s.cancelLost()
 	}
 	w.notifyWaiters(pl, now)
 	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {

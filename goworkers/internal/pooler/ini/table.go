@@ -74,7 +74,7 @@ func mark(rows []Setting) []Setting {
 	for i := range rows {
 		s := &rows[i]
 		s.Reloadable = !slices.Contains(fixed, s.Name)
-		s.Effective = slices.Contains(effective, s.Name)
+		s.Effective = slices.Contains(effective, s.Name) || slices.Contains(moot, s.Name)
 	}
 	return rows
 }
@@ -85,6 +85,9 @@ var fixed = []string{
 	"resolv_conf", "so_reuseport", "threads", "track_extra_parameters", "unix_socket_dir", "unix_socket_group",
 	"unix_socket_mode", "user",
 }
+
+// moot are settings that change nothing and leave nothing to be missed: no warning tells.
+var moot = []string{"pkt_buf"}
 
 // rows is the table, in the order of the sample.
 var rows = mark([]Setting{
@@ -204,7 +207,7 @@ var rows = mark([]Setting{
 	{Group: groupServer, Name: "rescue_transactions", Default: "1", at: func(s *Settings) any { return &s.RescueTransactions },
 		Doc: "end the transaction of a client that has vanished (cancel, ROLLBACK) and keep its server; 0 closes the server, as PgBouncer (which has no such setting)"},
 	{Group: groupServer, Name: "session_state_guard", Default: "log", at: func(s *Settings) any { return &s.SessionStateGuard },
-		Doc: "when a client of a transaction pool leaves SET, LISTEN, PREPARE, cursors or temporary tables behind: ignore, log, reset, close (PgBouncer has no such setting)"},
+		Doc: "when a client of a transaction pool leaves SET, LISTEN, PREPARE, LOAD or a cursor WITH HOLD behind, as tags of commands tell it (they tell nothing of temporary tables, nor of functions): ignore, log, reset, close (PgBouncer has no such setting)"},
 	{Group: groupServer, Name: "reconnect_rate", Default: "0", at: func(s *Settings) any { return &s.ReconnectRate },
 		Doc: "servers of a pool that RECONNECT replaces in a second; 0 is all at once (PgBouncer has no such setting)"},
 
@@ -244,7 +247,7 @@ var rows = mark([]Setting{
 	{Group: groupProto, Name: "max_packet_size", Default: "2147483647", bounds: bounds{1024, 2147483647}, at: func(s *Settings) any { return &s.MaxPacketSize },
 		Doc: "the longest message that is let through"},
 	{Group: groupProto, Name: "pkt_buf", Default: "4096", bounds: bounds{512, 1 << 24}, at: func(s *Settings) any { return &s.PktBuf },
-		Doc: "bytes of a buffer for unsent data"},
+		Doc: "accepted, and without effect: buffers have 64 kB while they are in use"},
 	{Group: groupProto, Name: "sbuf_loopcnt", Default: "5", at: func(s *Settings) any { return &s.SbufLoopCnt },
 		Doc: "buffers handled of one connection before others have their turn; 0 is no limit"},
 	{Group: groupProto, Name: "login_notify_message", at: func(s *Settings) any { return &s.LoginNotifyMessage },
