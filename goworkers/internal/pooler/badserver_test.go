@@ -18,7 +18,7 @@ type scripted struct {
 }
 
 // serve runs the server until the test ends and gives its port.
-func (s scripted) serve(t *testing.T) int {
+func (s scripted) serve(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

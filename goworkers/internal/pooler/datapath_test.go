@@ -84,20 +84,25 @@ func TestCopyKeepsBytesThroughSmallSocketBuffers(t *testing.T) {
 // rawLogin logs in over a plain socket, for tests that drive the protocol themselves.
 func (r *rig) rawLogin(db string) net.Conn {
 	r.t.Helper()
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+	return rawLoginAt(r.t, r.port, db)
+}
+
+func rawLoginAt(t testing.TB, port int, db string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r.t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(time.Minute))
 	conn.Write(pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: db}}))
-	skipTo(r.t, conn, pgwire.MsgReadyForQuery)
+	skipTo(t, conn, pgwire.MsgReadyForQuery)
 	return conn
 }
 
 // skipTo reads messages to the first of a type and returns its body; bodies before it
 // are not kept.
-func skipTo(t *testing.T, conn io.Reader, want byte) []byte {
+func skipTo(t testing.TB, conn io.Reader, want byte) []byte {
 	t.Helper()
 	for {
 		var head [pgwire.HeaderSize]byte

@@ -143,28 +143,25 @@ func (c *client) forward(data []byte) int {
 	}
 	s := c.srv
 	out := c.w.out[:0] // goes to the server before data[pos:i]
+	wrong, leaves := "", false
 walk:
 	for i < len(data) {
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
 		if err != nil {
-			c.w.failClient(c, "", toldBadPacket)
-			return len(data)
+			wrong = toldBadPacket
+			break
 		}
 		if !ok {
 			break
 		}
 		if size > c.w.set.MaxPacketSize {
-			c.w.failClient(c, "", "packet larger than max_packet_size")
-			return len(data)
+			wrong = "packet larger than max_packet_size"
+			break
 		}
 		switch typ {
 		case pgwire.MsgTerminate:
-			if s != nil {
-				s.write(append(out, data[pos:i]...))
-			}
-			c.pl.stats.received += uint64(i)
-			c.w.closeClient(c, "client close request")
-			return len(data)
+			leaves = true
+			break walk
 		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
 			if s == nil {
 				// The copy has failed and its server is gone already.
@@ -177,12 +174,12 @@ walk:
 		case pgwire.MsgQuery, pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute,
 			pgwire.MsgClose, pgwire.MsgFlush, pgwire.MsgSync, pgwire.MsgFunctionCall:
 			if typ == pgwire.MsgQuery && c.w.set.DisablePQExec {
-				c.w.failClient(c, "", "PQexec disallowed")
-				return len(data)
+				wrong = "PQexec disallowed"
+				break walk
 			}
 		default:
-			c.w.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
-			return len(data)
+			wrong = "unexpected message from client: " + pgwire.TypeName(typ, true)
+			break walk
 		}
 		if s == nil {
 			c.requestTime, c.notified = c.w.loop.Now(), false
@@ -205,7 +202,8 @@ walk:
 				case replaced:
 					pos = i + used
 				case refused:
-					return len(data)
+					wrong = c.w.refusal
+					break walk
 				}
 			}
 		}
@@ -223,18 +221,26 @@ walk:
 		}
 	}
 	c.pl.stats.received += uint64(i)
-	if s == nil {
-		return i
+	if s != nil {
+		// Before anything else: it is in the books as sent.
+		if len(out) > 0 {
+			out = append(out, data[pos:i]...)
+			s.write(out)
+			c.w.out = out[:0]
+		} else {
+			s.write(data[pos:i])
+		}
+		if s.pending.fakesOnly() {
+			s.forward(s.pending.takeFakes(nil))
+		}
 	}
-	if len(out) > 0 {
-		out = append(out, data[pos:i]...)
-		s.write(out)
-		c.w.out = out[:0]
-	} else {
-		s.write(data[pos:i])
-	}
-	if s.pending.fakesOnly() {
-		s.forward(s.pending.takeFakes(nil))
+	switch {
+	case wrong != "":
+		c.w.failClient(c, "", wrong)
+		return len(data)
+	case leaves:
+		c.w.closeClient(c, "client close request")
+		return len(data)
 	}
 	return i
 }

@@ -41,7 +41,7 @@ func (l *logBuffer) String() string {
 
 // rig is a pooler that runs in the test's process.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	p    *Pooler
 	dir  string
 	port int
@@ -76,7 +76,7 @@ func (r *rig) write(c config) {
 }
 
 // start runs a pooler until the test ends.
-func start(t *testing.T, c config) *rig {
+func start(t testing.TB, c config) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pooler.") // t.TempDir would be too long for a socket's path
 	if err != nil {
@@ -84,20 +84,27 @@ func start(t *testing.T, c config) *rig {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	r := &rig{t: t, dir: dir, conf: filepath.Join(dir, "pgbouncer.ini"), done: make(chan error, 1)}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	r.write(c)
-	cfg, warnings, err := ini.Load(r.conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.options.Log, c.options.Warnings = &r.log, warnings
-	if r.p, err = New(cfg, c.options); err != nil {
-		t.Fatal(err)
+	// Another process may take a port between our asking for a free one and listening.
+	for r.p == nil {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.port = l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		r.write(c)
+		cfg, warnings, err := ini.Load(r.conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.options.Log, c.options.Warnings = &r.log, warnings
+		if r.p, err = New(cfg, c.options); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(r.log.String(), "cannot listen on 127.0.0.1:"+fmt.Sprint(r.port)) {
+			r.p.Close()
+			r.p = nil
+		}
 	}
 	go func() { r.done <- r.p.Run() }()
 	t.Cleanup(func() {
@@ -118,7 +125,7 @@ func (r *rig) dsn(db string, more ...string) string {
 }
 
 // background ends with the test, and after a minute.
-func background(t *testing.T) context.Context {
+func background(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -152,7 +159,7 @@ func (r *rig) refused(db string, more ...string) *pgconn.PgError {
 	return pgError(r.t, err)
 }
 
-func pgError(t *testing.T, err error) *pgconn.PgError {
+func pgError(t testing.TB, err error) *pgconn.PgError {
 	t.Helper()
 	e, ok := asPgError(err)
 	if !ok {

@@ -17,7 +17,7 @@ const (
 	passOn   verdict = iota // it goes to the server as it is
 	replaced                // its beginning is: what goes in its place is appended
 	needMore                // too little of it is there
-	refused                 // the client is closed
+	refused                 // the client is to be closed: see worker.refusal
 )
 
 // maxNames bounds the names at the head of a Bind that is read before its rest.
@@ -123,8 +123,9 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 	}
 }
 
+// refuse keeps why the client is to be closed, once what it sent before is on its way.
 func (c *client) refuse(why string) verdict {
-	c.w.failClient(c, "", why)
+	c.w.refusal = why
 	return refused
 }
 

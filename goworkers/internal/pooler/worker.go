@@ -30,6 +30,7 @@ type worker struct {
 	nextAddr   int
 	out        []byte // what forward and process put together
 	statements statements
+	refusal    string // why rewrite has refused
 	draining   bool
 	changed    bool // something that a console or the end may wait for
 	figures    figures
