@@ -95,6 +95,7 @@ func (w *worker) cancelRequest(c *client, body []byte) {
 	}
 	copy(key[:], body)
 	c.phase = phaseCancel
+	w.events.cancels++
 	delete(w.logins, c)
 	switch victim, home := w.keys.find(key, w.set.PeerID); {
 	case victim == nil:

@@ -104,6 +104,7 @@ func (w *worker) failClient(c *client, code, why string) {
 	if w.set.LogPoolerErrors {
 		c.about().WithField(fieldReason, why).Warn("pooler error: " + why)
 	}
+	w.countError(c)
 	// Within a message the client would take it for data.
 	if !c.cut {
 		c.send(pgwire.AppendFatal(nil, code, why))

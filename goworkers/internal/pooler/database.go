@@ -83,6 +83,7 @@ type dbPool struct {
 	welcome   []byte // ParameterStatus of the parameters that are not tracked
 	defaults  vars
 	stats     counters
+	events    poolEvents
 	shown     [2]counters // stats at the last two ends of a stats period
 
 	idle          time.Duration // since then nobody uses it; 0: somebody does

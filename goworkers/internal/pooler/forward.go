@@ -470,6 +470,7 @@ func (s *server) readyForQuery(status byte) {
 	if s.queryStart != 0 {
 		st.queries++
 		st.queryTime += now - s.queryStart
+		s.pl.events.queries.observe(now - s.queryStart)
 		s.queryStart = 0
 	}
 	if !s.pending.empty() {
@@ -479,6 +480,7 @@ func (s *server) readyForQuery(status byte) {
 		if s.xactStart != 0 {
 			st.xacts++
 			st.xactTime += now - s.xactStart
+			s.pl.events.xacts.observe(now - s.xactStart)
 		}
 		s.xactStart = s.queryStart
 		s.idleStart = 0

@@ -172,6 +172,7 @@ func (s *server) attemptUnsuitable() {
 
 // logFailure tells the log, when it is news.
 func (s *server) logFailure(why string) {
+	s.pl.events.connectFailures++
 	if s.pl.failureLogged != why {
 		s.pl.failureLogged = why
 		s.about().Warn("server login failed: " + trimLoginFailed(why))

@@ -158,6 +158,7 @@ func (c *client) beginTLS(early []byte) {
 			w.closeClient(c, "TLS handshake failed: "+err.Error())
 			return
 		}
+		w.events.tlsClients++
 		c.wantRead(c)
 	})
 }
@@ -312,6 +313,7 @@ func (c *client) authenticated() {
 			return
 		}
 		if c.replication != replicationNone {
+			c.requestTime = c.w.loop.Now()
 			pl.Dedicated(&c.pc, c.w.loop.Now())
 			return
 		}

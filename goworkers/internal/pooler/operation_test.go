@@ -3,9 +3,7 @@ package pooler
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -363,23 +361,4 @@ func TestShutdownWaitsForWork(t *testing.T) {
 			t.Fatalf("%v: it does not end", sig)
 		}
 	}
-}
-
-func TestMetrics(t *testing.T) {
-	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "metrics_listen = 127.0.0.1:0"})
-	exec(t, r.connect("d"), "select 1")
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	r.waitFor("the query is counted", func() bool {
-		res, err := client.Get("http://" + r.p.metrics.server.Addr + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(string(text), `pooler_queries_total{database="d",user="postgres"} 1`) &&
-			strings.Contains(string(text), `pooler_servers{database="d",state="idle",user="postgres"} 1`)
-	})
 }

@@ -196,6 +196,7 @@ func (s *server) tlsAnswer(data []byte) int {
 				s.attemptFailed(pool.Failure{Message: "TLS handshake failed: " + err.Error()}, false)
 				return
 			}
+			w.events.tlsServers++
 			s.wantRead(s)
 			s.sendStartup()
 		})
@@ -350,6 +351,7 @@ func (s *server) ownReady() {
 func (s *server) loggedIn() {
 	s.phase = serverForward
 	s.pl.failureLogged = ""
+	s.pl.events.connects++
 	s.pl.ServerReady(s.ps, s.w.loop.Now())
 }
 
@@ -431,6 +433,7 @@ func (w *worker) link(c *client, s *server) bool {
 	st := &s.pl.stats
 	st.assignments++
 	st.waitTime += now - c.requestTime
+	s.pl.events.waits.observe(now - c.requestTime)
 	s.session, s.rolledBack = session{}, false
 	if s.ps.Dedicated() {
 		c.welcomeReplication(s)

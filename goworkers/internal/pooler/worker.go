@@ -33,6 +33,7 @@ type worker struct {
 	refusal    string // why rewrite has refused
 	draining   bool
 	changed    bool // something that a console or the end may wait for
+	events     loopEvents
 	figures    figures
 }
 

@@ -194,7 +194,7 @@ func TestMonitoringAsksForWhatIsTold(t *testing.T) {
 		if err := yaml.Unmarshal(text, &file); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(file.Rules, []string{"skytools.rules.yml"}) || len(file.Scrape) != 2 {
+		if !slices.Equal(file.Rules, []string{"skytools.rules.yml", "pooler.rules.yml"}) || len(file.Scrape) != 3 {
 			t.Fatalf("it loads %v and scrapes %v", file.Rules, file.Scrape)
 		}
 		if len(file.Scrape[0].Static) == 0 || file.Scrape[0].Static[0].Labels["cluster"] == "" {
