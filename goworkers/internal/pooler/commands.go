@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"goworkers/internal/pooler/ini"
 	"goworkers/pgwire"
 )
 
@@ -225,6 +226,11 @@ func (k *console) set(name, value string) error {
 	}
 	if err != nil {
 		return &failure{code: pgwire.CodeProtocolViolation, message: "SET failed", detail: err.Error()}
+	}
+	for _, r := range cfg.Rows() {
+		if r.Key == name && r.Value == ini.Hidden {
+			value = r.Value
+		}
 	}
 	k.tag = "SET " + name + "=" + value
 	return nil

@@ -162,10 +162,13 @@ func (c *Config) Rows() []Row {
 	return out
 }
 
+// Hidden stands for a value that holds secrets, where values are shown.
+const Hidden = "<secret>"
+
 // printable hides a value that holds secrets.
 func (s Setting) printable(value string) string {
 	if s.secret && value != "" {
-		return "<secret>"
+		return Hidden
 	}
 	return value
 }
