@@ -227,3 +227,16 @@ func TestCancelsForLostPeersEnd(t *testing.T) {
 	}
 	r.waitLog("closing because: peer removed")
 }
+
+func TestCancelsDoNotWaitForPeersForEver(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: fmt.Sprintf("cancel_wait_timeout = 0.1\npeer_id = 1\n[peers]\n2 = host=127.0.0.1 port=%d",
+		silent.Addr().(*net.TCPAddr).Port)})
+	key := newKey(2)
+	r.cancelAt(key[:])
+	r.waitLog("closing because: cancel_wait_timeout")
+}

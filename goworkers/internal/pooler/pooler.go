@@ -521,6 +521,7 @@ func (p *Pooler) atSweep(now time.Duration) {
 	if p.set.PoolIdleTimeout > 0 {
 		p.alone(func() { p.expirePools(now) })
 	}
+	p.sweepPeers(now)
 	p.dns.Sweep()
 	if p.acceptAgain != 0 && now >= p.acceptAgain {
 		p.acceptAgain = 0
