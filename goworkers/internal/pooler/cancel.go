@@ -203,6 +203,14 @@ func (r *carrier) done() {
 	r.shut()
 	r.pl.CancelDone(r.cancel, r.w.loop.Now())
 	if r.client != nil {
-		r.w.answerCancel(r.client, "cancel request done")
+		r.w.answerCancel(r.client, cancelReason(r.sent))
 	}
+}
+
+// cancelReason is why the connections of a cancel request end.
+func cancelReason(sent bool) string {
+	if sent {
+		return "successfully sent cancel request"
+	}
+	return "cancel request for idle client" // its query has ended meanwhile
 }

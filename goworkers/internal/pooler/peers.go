@@ -167,7 +167,7 @@ func (r *relay) Ready(evloop.Events) {
 		if n, err := evloop.Read(int(r.fd), b[:]); n > 0 || err == syscall.EAGAIN {
 			return
 		}
-		r.done("cancel request done")
+		r.done(cancelReason(true))
 	}
 	r.w.run()
 }

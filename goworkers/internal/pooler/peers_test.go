@@ -120,7 +120,7 @@ func TestPeersPassCancelsOn(t *testing.T) {
 					return len(rows) == poolers && rows[1]["sv_active_cancel"] == "0" && rows[1]["sv_login"] == "0"
 				})
 				list[0].waitLog(fmt.Sprintf(": peer-2@%s:%d new connection to server", list[1].dir, list[1].port))
-				list[0].waitLog(fmt.Sprintf(": peer-2@%s:%d closing because: cancel request done (age=", list[1].dir, list[1].port))
+				list[0].waitLog(fmt.Sprintf(": peer-2@%s:%d closing because: successfully sent cancel request (age=", list[1].dir, list[1].port))
 			})
 		}
 	}
