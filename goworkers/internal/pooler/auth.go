@@ -33,6 +33,11 @@ var authMethodNames = [...]string{"reject", "any", "trust", "plain", "md5", "scr
 
 func (m authMethod) String() string { return authMethodNames[m] }
 
+// needsNoSecret tells that a user proves itself otherwise than by its secret.
+func (m authMethod) needsNoSecret() bool {
+	return m == authTrust || m == authCert || m == authPeer || m == authLDAP
+}
+
 var methodOfType = map[ini.AuthType]authMethod{
 	ini.AuthAny: authAny, ini.AuthTrust: authTrust, ini.AuthPlain: authPlain, ini.AuthMD5: authMD5,
 	ini.AuthSCRAM: authSCRAM, ini.AuthCert: authCert, ini.AuthLDAP: authLDAP,
@@ -89,16 +94,21 @@ func (c *client) authenticate() {
 		c.begin(authTrust, rule)
 		return
 	}
+	asks := p.authUser(login.dbName)
+	if method == authLDAP || asks == login.user {
+		asks = ""
+	}
 	if u := p.users[login.user]; u != nil && u.listed {
 		creds := u.creds.Load()
-		if creds.secret.Kind() != pgwire.SecretNone || method == authTrust || method == authLDAP {
+		// Who proves itself without a secret needs none here, but perhaps on the server.
+		if creds.secret.Kind() != pgwire.SecretNone || method.needsNoSecret() && (onConsole || asks == "") {
 			login.creds, login.from, c.user = creds, u, u
 			c.begin(method, rule)
 			return
 		}
 	}
-	if name := p.authUser(login.dbName); name != "" && method != authLDAP && name != login.user {
-		c.askServer(name, method, rule)
+	if asks != "" {
+		c.askServer(asks, method, rule)
 		return
 	}
 	c.begin(method, rule)
@@ -124,6 +134,9 @@ func (c *client) begin(method authMethod, rule *hba.Rule) {
 		login.auth.Method = pgwire.MethodPlain
 	case authMD5:
 		login.auth.Method = pgwire.MethodMD5
+		if login.creds == nil && p.mockSCRAM {
+			login.auth.Method = pgwire.MethodSCRAM
+		}
 	case authSCRAM:
 		login.auth.Method = pgwire.MethodSCRAM
 	case authCert:
@@ -235,11 +248,18 @@ func (c *client) passwordMessage(data []byte) int {
 	return size
 }
 
-// slowAuth runs a step in a goroutine; the client is not read meanwhile.
+// slowAuth runs a step in a goroutine, few at a time; the client is not read meanwhile.
 func (c *client) slowAuth(step func() ([]byte, bool, error)) {
+	w := c.w
 	c.phase = phaseBusy
-	c.w.background(func() func() {
+	w.background(func() func() {
+		select {
+		case w.hashing <- struct{}{}:
+		case <-w.ctx.Done():
+			return func() {}
+		}
 		out, done, err := step()
+		<-w.hashing
 		return func() { c.afterSlowAuth(out, done, err) }
 	})
 }

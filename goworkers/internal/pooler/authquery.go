@@ -22,12 +22,18 @@ type authQuery struct {
 	srv   *server
 	query string
 	name  string
-	done  func(secret *string, found bool, err error) // runs in the pool's loop
+	done  func(answer) // runs in the pool's loop
 
 	columns int
-	rows    int
-	secret  *string // nil: NULL
-	err     error
+	answer
+}
+
+// answer is what came of a question.
+type answer struct {
+	rows   int
+	secret *string       // nil: NULL
+	err    error         // of the query
+	failed *pool.Failure // the pool had no server for it
 }
 
 // databaseNamed is what the configuration says of a database, which may still have to
@@ -78,17 +84,16 @@ func (c *client) askServer(authUser string, method authMethod, rule *hba.Rule) {
 		c.w.failClient(c, "", "bouncer config error")
 		return
 	}
-	pl := p.poolOf(db, p.userNamed(authUser))
-	if u := p.users[authUser]; db.User == "" && u != nil {
-		pl.creds.CompareAndSwap(nil, u.creds.Load())
-	}
+	// Also where clients are another user on the server, auth_user is who asks.
+	pl := p.poolAs(db, authUser, p.userNamed(authUser))
 	c.phase = phaseBusy
 	main := c.w
 	q := &authQuery{w: pl.w, pl: pl, query: query, name: login.user}
 	q.pc.Owner = q
-	q.done = func(secret *string, found bool, err error) {
-		main.loop.Post(func() { c.serverAnswered(secret, found, err, method, rule) })
+	q.done = func(a answer) {
+		main.loop.Post(func() { c.serverAnswered(a, method, rule) })
 	}
+	login.question = q
 	pl.w.loop.Post(func() {
 		now := pl.w.loop.Now()
 		pl.AddClient(&q.pc, now)
@@ -100,20 +105,23 @@ func (c *client) askServer(authUser string, method authMethod, rule *hba.Rule) {
 }
 
 // serverAnswered goes on with a login whose user's secret was asked for.
-func (c *client) serverAnswered(secret *string, found bool, err error, method authMethod, rule *hba.Rule) {
+func (c *client) serverAnswered(a answer, method authMethod, rule *hba.Rule) {
 	if c.fd < 0 || c.phase != phaseBusy {
 		return
 	}
+	c.login.question = nil
 	switch {
-	case err != nil:
-		c.about().Warn("auth_query: " + err.Error())
+	case a.failed != nil:
+		c.w.failClient(c, a.failed.Code, a.failed.Message)
+	case a.err != nil:
+		c.about().Error("auth_query: " + a.err.Error())
 		c.w.failClient(c, "", "bouncer config error")
-	case !found:
+	case a.rows == 0:
 		c.w.failClient(c, "", "no such user")
 	default:
-		if secret != nil {
-			c.login.creds = &credentials{secret: pgwire.NewSecret(*secret)}
-		} else if method == authTrust || method == authCert || method == authPeer {
+		if a.secret != nil {
+			c.login.creds = &credentials{secret: pgwire.NewSecret(*a.secret)}
+		} else if method.needsNoSecret() {
 			c.login.creds = &credentials{}
 		}
 		c.begin(method, rule)
@@ -178,7 +186,18 @@ func (q *authQuery) end(clean bool) {
 	now := q.w.loop.Now()
 	s.phase = serverForward
 	q.pl.ClientGone(&q.pc, clean, now)
-	q.done(q.secret, q.rows > 0, q.err)
+	q.done(q.answer)
+}
+
+// abandon is for when the client has gone. A question that waits for a server is taken
+// back; one that was asked is left to its end, so that the server stays in order.
+func (q *authQuery) abandon() {
+	q.w.loop.Post(func() {
+		if q.srv == nil {
+			q.pl.ClientGone(&q.pc, true, q.w.loop.Now())
+			q.w.run()
+		}
+	})
 }
 
 // dropped: the pool has no server for the question.
@@ -186,5 +205,5 @@ func (q *authQuery) dropped(why pool.Failure) {
 	if q.srv != nil {
 		q.srv.asks, q.srv = nil, nil
 	}
-	q.done(nil, false, errors.New(why.Message))
+	q.done(answer{failed: &why})
 }

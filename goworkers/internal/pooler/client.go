@@ -105,8 +105,8 @@ func (w *worker) failClient(c *client, code, why string) {
 		c.about().WithField(fieldReason, why).Warn("pooler error: " + why)
 	}
 	w.countError(c)
-	// Within a message the client would take it for data.
-	if !c.cut {
+	// Within a message the client would take it for data, and within a handshake for nothing.
+	if !c.cut && c.phase != phaseTLS {
 		c.send(pgwire.AppendFatal(nil, code, why))
 	}
 	w.closeClient(c, why)
@@ -137,6 +137,9 @@ func (w *worker) closeClient(c *client, reason string) {
 		}
 	} else if c.pl != nil {
 		c.pl.ClientGone(&c.pc, true, w.loop.Now())
+	}
+	if c.login != nil && c.login.question != nil {
+		c.login.question.abandon()
 	}
 	w.changed = true
 	c.names.clear(&w.statements)

@@ -185,9 +185,9 @@ func (c *conn) shut() {
 		evloop.Write(int(c.fd), c.tls.CloseNotify(nil))
 	}
 	if c.shake != nil {
-		c.shake.doomed = true
 		c.shake.cancel()
-	} else {
+	}
+	if c.shake == nil || c.shake.left.Swap(true) {
 		syscall.Close(int(c.fd))
 	}
 	c.fd, c.parked, c.tls, c.shake = -1, false, nil, nil

@@ -90,7 +90,7 @@ type dbPool struct {
 	failureLogged string
 	hostIndex     int
 	hosts         map[string]*hostState       // those that have failed
-	creds         atomic.Pointer[credentials] // of the last login
+	creds         atomic.Pointer[credentials] // of the last login, if auth_file has none
 }
 
 // findDatabase finds a database by name, or makes one from the entry *.
@@ -142,11 +142,15 @@ func (p *Pooler) userNamed(name string) *user {
 
 // poolOf finds or makes the pool for a database and a client's user.
 func (p *Pooler) poolOf(db *database, u *user) *dbPool {
-	name := u.name
 	if db.User != "" {
-		name = db.User
-		u = p.users[name]
+		return p.poolAs(db, db.User, p.users[db.User])
 	}
+	return p.poolAs(db, u.name, u)
+}
+
+// poolAs finds or makes the pool for a database and a user of its server; u is what we
+// know of that user, or nil.
+func (p *Pooler) poolAs(db *database, name string, u *user) *dbPool {
 	if pl := db.pools[name]; pl != nil {
 		return pl
 	}
@@ -229,26 +233,42 @@ func (pl *dbPool) configure() {
 		Check:            set.ServerCheckQuery != "",
 		Reset:            set.ServerResetQuery != "" && (pl.mode == ini.PoolSession || set.ServerResetQueryAlways),
 		RoundRobin:       set.ServerRoundRobin,
-		FillAlways:       db.User != "",
+		FillAlways:       pl.forced(),
 	}
 }
 
-// serverSecret is what servers are logged in to with.
+// forced tells that the pool's user is the database's, whoever the clients are.
+func (pl *dbPool) forced() bool { return pl.db.User != "" && pl.db.User == pl.user }
+
+// serverSecret is what servers are logged in to with: the database's own before that of
+// auth_file, and that before what a client's login has brought.
 func (pl *dbPool) serverSecret() (pgwire.Secret, pgwire.SCRAMKeys) {
-	if pl.db.Password.Kind() != pgwire.SecretNone {
+	if pl.db.Password.Kind() != pgwire.SecretNone && (pl.forced() || pl.db.User == "") {
 		return pl.db.Password, pgwire.SCRAMKeys{}
 	}
-	creds := pl.creds.Load()
-	if creds == nil && pl.account != nil {
-		creds = pl.account.creds.Load()
+	var creds *credentials
+	if u := pl.account; u != nil && u.listed {
+		creds = u.creds.Load()
+	}
+	if creds == nil || creds.secret.Kind() == pgwire.SecretNone {
+		creds = pl.creds.Load()
 	}
 	if creds == nil {
 		return pgwire.Secret{}, pgwire.SCRAMKeys{}
 	}
-	if pl.db.User == "" && creds.secret.Kind() == pgwire.SecretSCRAM {
+	if !pl.forced() && creds.secret.Kind() == pgwire.SecretSCRAM {
 		return creds.secret, creds.keys
 	}
 	return creds.secret, pgwire.SCRAMKeys{}
+}
+
+// takeCredentials keeps what a login has brought that auth_file does not have. The keys
+// that open servers stay over a login that brings none, as long as the secret does.
+func (pl *dbPool) takeCredentials(c *credentials) {
+	if old := pl.creds.Load(); old != nil && c.keys.ClientKey == nil && old.secret.Equal(c.secret) {
+		return
+	}
+	pl.creds.Store(c)
 }
 
 // startupParams are those of a server login.

@@ -317,7 +317,7 @@ func (s *server) read() {
 			return
 		}
 		used := s.process(data)
-		if s.fd < 0 {
+		if s.anew() {
 			return
 		}
 		if len(data)-used >= evloop.BufferSize {

@@ -132,7 +132,7 @@ func (s *server) tryNext() {
 	s.hostSince = w.loop.Now()
 	s.remain, s.drop, s.tls, s.key, s.vars, s.params = 0, false, nil, nil, noVars, nil
 	s.inRecovery, s.readOnly = false, false
-	l.auth = pgwire.ClientAuth{User: s.pl.user}
+	l.auth, l.busy = &pgwire.ClientAuth{User: s.pl.user}, false
 	l.auth.Secret, l.auth.Keys = s.pl.serverSecret()
 	l.try++
 	try := l.try

@@ -119,12 +119,12 @@ func TestSyslogGetsTheLog(t *testing.T) {
 	// RELOAD changes name and form, and ends it.
 	c.settings = "syslog = 1\nsyslog_ident = other\nlog_format = json"
 	r.write(c)
-	r.reload()
+	r.reread()
 	conn.Close(context.Background())
 	next(`^<30>.* other\[\d+\]: \{.*"message":"closing because: client close request \(age=\d+s\)","conn":"C-\d+","db":"d",.*\}\n?$`)
 	c.settings = ""
 	r.write(c)
-	r.reload()
+	r.reread()
 	r.refused("nowhere")
 	listener.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	if n, err := listener.Read(make([]byte, 4000)); err == nil && n > 0 {
@@ -141,7 +141,7 @@ func TestSyslogGetsTheLog(t *testing.T) {
 	os.Remove(address)
 	c.settings = "syslog = 1"
 	r.write(c)
-	r.reload()
+	r.reread()
 	r.waitLog("WARNING no log to syslog; the next RELOAD tries again: ")
 	exec(t, r.connect("d"), "select 1")
 }

@@ -35,7 +35,8 @@ type clientLogin struct {
 	creds       *credentials // nil: the user is not known
 	from        *user        // where creds stand; nil for those that auth_query gave
 	ldap        *ldap.Options
-	answer      []byte // what goes out before the welcome
+	question    *authQuery // under way
+	answer      []byte     // what goes out before the welcome
 }
 
 // replication is what kind of connection a client asks for.
@@ -51,15 +52,21 @@ var replicationNames = [...]string{"none", "physical", "logical"}
 
 func (r replication) String() string { return replicationNames[r] }
 
-// parseReplication reads the startup parameter.
-func parseReplication(value string) replication {
-	switch strings.ToLower(value) {
-	case "database":
-		return replicationLogical
-	case "true", "on", "yes", "1", "t", "y":
-		return replicationPhysical
+// parseReplication reads the startup parameter: database, or a boolean in any form that
+// the server knows.
+func parseReplication(value string) (kind replication, ok bool) {
+	value = strings.ToLower(value)
+	if value == "database" {
+		return replicationLogical, true
 	}
-	return replicationNone
+	is := func(word string, least int) bool { return len(value) >= least && strings.HasPrefix(word, value) }
+	switch {
+	case is("true", 1), is("yes", 1), value == "on", value == "1":
+		return replicationPhysical, true
+	case is("false", 1), is("no", 1), is("off", 2), value == "0":
+		return replicationNone, true
+	}
+	return replicationNone, false
 }
 
 // processLogin handles bytes of a client that is not logged in.
@@ -155,7 +162,7 @@ func (c *client) beginTLS(early []byte) {
 	}, func(err error) {
 		c.phase = phaseStartup
 		if err != nil {
-			w.closeClient(c, "TLS handshake failed: "+err.Error())
+			w.closeClient(c, handshakeFailed(err))
 			return
 		}
 		w.events.tlsClients++
@@ -178,7 +185,10 @@ func (c *client) startup(startup pgwire.Startup) {
 		return
 	}
 	if value, ok := startup.Get("replication"); ok {
-		login.replication = parseReplication(value)
+		if login.replication, ok = parseReplication(value); !ok {
+			p.failClient(c, "", `invalid value for parameter "replication": "`+value+`"`)
+			return
+		}
 		c.replication = login.replication
 	}
 	if !c.takeParams(startup.Params) {
@@ -299,8 +309,8 @@ func (c *client) authenticated() {
 		return
 	}
 	pl := p.poolOf(db, c.user)
-	if db.User == "" {
-		pl.creds.Store(login.creds)
+	if db.User == "" && login.from == nil {
+		pl.takeCredentials(login.creds)
 	}
 	c.pl = pl
 	db.clients.Add(1)

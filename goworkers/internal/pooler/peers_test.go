@@ -32,7 +32,7 @@ func group(t *testing.T, n int, c config) []*rig {
 	for i, r := range list {
 		c.settings = fmt.Sprintf("%s\npeer_id = %d\n[peers]\n%s", settings, i+1, peers.String())
 		r.write(c)
-		r.reload()
+		r.reread()
 		if got := r.peerCount(); got != n {
 			t.Fatalf("%d peers after RELOAD, not %d", got, n)
 		}
@@ -40,8 +40,8 @@ func group(t *testing.T, n int, c config) []*rig {
 	return list
 }
 
-// reload has the configuration read again, and waits for that.
-func (r *rig) reload() {
+// reread has the configuration read again, and waits for that.
+func (r *rig) reread() {
 	r.p.Signal(syscall.SIGHUP)
 	done := make(chan struct{})
 	r.p.main.loop.Post(func() { close(done) })
@@ -143,7 +143,7 @@ func TestCancelsReachTheirQueryBehindASharedPort(t *testing.T) {
 	for i, r := range list {
 		r.write(config{databases: entry("d", db), settings: fmt.Sprintf("so_reuseport = 1\npeer_id = %d\n[peers]\n1 = host=%s port=%d\n2 = host=%s port=%d",
 			i+1, list[0].dir, port, list[1].dir, port)})
-		r.reload()
+		r.reread()
 	}
 	conn, err := pgconn.Connect(background(t), list[0].dsn("d"))
 	if err != nil {
@@ -171,7 +171,7 @@ func TestCancelsDoNotCircle(t *testing.T) {
 	for i, r := range list {
 		other := list[1-i]
 		r.write(config{databases: entry("d", db), settings: fmt.Sprintf("peer_id = %d\n[peers]\n3 = host=127.0.0.1 port=%d", i+1, other.port)})
-		r.reload()
+		r.reread()
 	}
 	key := newKey(3)
 	list[0].cancelAt(key[:])
@@ -219,7 +219,7 @@ func TestCancelsForLostPeersEnd(t *testing.T) {
 		return row["peer_id"] == "3" && row["cl_active_cancel_req"] == "1" && row["cl_waiting_cancel_req"] == "1" && row["sv_active_cancel"] == "1"
 	})
 	r.write(peers("2 = host=/nowhere"))
-	r.reload()
+	r.reread()
 	<-ended
 	<-ended
 	if n := r.peerCount(); n != 1 {

@@ -87,6 +87,8 @@ type Pooler struct {
 	handshaker  *tlsconn.Handshaker // nil until there is TLS
 	tracked     tracked
 	mockKey     []byte
+	mockSCRAM   bool          // auth_type md5 asks unknown users for SCRAM
+	hashing     chan struct{} // one for each login that computes now
 	databases   map[string]*database
 	users       map[string]*user
 	peers       map[int]*peer
@@ -113,6 +115,7 @@ func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 	p := &Pooler{
 		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
 		users: map[string]*user{}, peers: map[int]*peer{}, consoles: map[*console]struct{}{}, cfg: cfg,
+		hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 		isAlone: true,
 	}
 	rand.Read(p.mockKey)

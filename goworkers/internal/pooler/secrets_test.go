@@ -213,9 +213,9 @@ func TestNoSecretComesOut(t *testing.T) {
 			r.write(config{databases: databases + "broken = host=h password=" + brokenPassword + " no_such_key=1\n" +
 				"worse = password='" + brokenPassword + "\n" + "twice = password=" + brokenPassword + " password=" + brokenPassword + "\n",
 				authFile: authFile + "\"half\" \"" + brokenPassword + "\nhalf " + brokenPassword + "\n", settings: c.settings})
-			r.reload()
+			r.reread()
 			r.write(c)
-			r.reload()
+			r.reread()
 			console, err := pgconn.Connect(background(t), r.dsn("pgbouncer", "user=pgbouncer", "host="+r.dir))
 			if err != nil {
 				t.Fatal(err)

@@ -76,9 +76,9 @@ type server struct {
 
 // serverLoginState is needed while a server logs in.
 type serverLoginState struct {
-	auth       pgwire.ClientAuth
-	busy       bool     // a goroutine computes the answer
-	hosts      []string // still to be tried
+	auth       *pgwire.ClientAuth // of this try
+	busy       bool               // a goroutine computes the answer
+	hosts      []string           // still to be tried
 	try        int
 	failure    pool.Failure // of the last try
 	starting   bool
@@ -108,7 +108,7 @@ func (w *worker) openServer(ps *pool.Server) {
 }
 
 func (s *server) connect(t target) error {
-	fd, busy, err := dial(t, &s.w.set.sockets)
+	fd, _, err := dial(t, &s.w.set.sockets)
 	if err != nil {
 		return fmt.Errorf("connect failed: %w", err)
 	}
@@ -118,9 +118,8 @@ func (s *server) connect(t target) error {
 	if err := s.watch(evloop.Writable, s); err != nil {
 		return err
 	}
-	if !busy {
-		s.connected()
-	}
+	// Also when it is connected already the loop has to say so first: who called this
+	// may hold bytes of the connection before, which must not be taken for this one's.
 	return nil
 }
 
@@ -193,7 +192,7 @@ func (s *server) tlsAnswer(data []byte) int {
 			return w.handshaker.Connect(ctx, cfg, fd, host)
 		}, func(err error) {
 			if err != nil {
-				s.attemptFailed(pool.Failure{Message: "TLS handshake failed: " + err.Error()}, false)
+				s.attemptFailed(pool.Failure{Message: handshakeFailed(err)}, false)
 				return
 			}
 			w.events.tlsServers++
@@ -205,8 +204,19 @@ func (s *server) tlsAnswer(data []byte) int {
 }
 
 // processOwn handles one message that is not the client's; 0 means that it is not
-// there yet as far as it is needed.
+// there yet as far as it is needed, or that its connection has been given up.
 func (s *server) processOwn(data []byte) int {
+	n := s.processOne(data)
+	if s.anew() {
+		return 0
+	}
+	return n
+}
+
+// anew tells that what was read is of no use any more, as another host is tried.
+func (s *server) anew() bool { return s.fd < 0 || s.phase == serverConnecting }
+
+func (s *server) processOne(data []byte) int {
 	if s.phase == serverAskTLS {
 		return s.tlsAnswer(data)
 	}
@@ -219,11 +229,13 @@ func (s *server) processOwn(data []byte) int {
 		return 0
 	}
 	if s.phase == serverAuthQuery && s.asks != nil && (typ == pgwire.MsgDataRow || typ == pgwire.MsgRowDescription || typ == pgwire.MsgErrorResponse) {
-		if size > evloop.BufferSize/2 {
-			s.w.serverLost(s, errOversized)
-			return 0
-		}
-		if size > len(data) {
+		switch {
+		case size > evloop.BufferSize/2:
+			s.asks.fail(fmt.Errorf("%s of %d bytes", pgwire.TypeName(typ, false), size))
+			s.drop = true
+			s.remain = max(0, size-len(data))
+			return min(size, len(data))
+		case size > len(data):
 			return 0
 		}
 		s.asks.heard(typ, data[pgwire.HeaderSize:size])
@@ -336,7 +348,9 @@ func (s *server) ownReady() {
 		s.varsDone()
 	case serverAuthQuery:
 		s.session = session{}
-		s.asks.end(s.status == pgwire.TxIdle)
+		if s.asks != nil {
+			s.asks.end(s.status == pgwire.TxIdle)
+		}
 	case serverTest:
 		s.session = session{}
 		if s.refused || s.status != pgwire.TxIdle {
@@ -361,7 +375,7 @@ func (s *server) authenticate(body []byte) {
 		s.w.serverLost(s, errors.New("authentication asked for out of turn"))
 		return
 	}
-	auth := &s.login.auth
+	auth := s.login.auth
 	if !auth.Slow(body) {
 		s.authAnswer(auth.Answer(nil, body))
 		return
@@ -371,8 +385,8 @@ func (s *server) authenticate(body []byte) {
 	s.w.background(func() func() {
 		out, err := auth.Answer(nil, body)
 		return func() {
-			if s.fd < 0 || s.login == nil {
-				return
+			if s.login == nil || s.login.auth != auth || s.fd < 0 {
+				return // gone, or another host is tried
 			}
 			s.login.busy = false
 			s.authAnswer(out, err)
@@ -399,7 +413,7 @@ func (s *server) resumeOwn() {
 		return
 	}
 	data := s.held.Bytes()
-	if used := s.process(data); s.fd >= 0 {
+	if used := s.process(data); !s.anew() {
 		s.keep(data, used)
 	}
 }

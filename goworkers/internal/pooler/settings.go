@@ -3,6 +3,7 @@
 package pooler
 
 import (
+	"errors"
 	"fmt"
 	osuser "os/user"
 	"runtime"
@@ -16,12 +17,14 @@ import (
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/ldap"
 	"goworkers/internal/pooler/tlsconn"
+	"goworkers/pgwire"
 )
 
 // settings are the settings in force, and what is worked out from them.
 type settings struct {
 	ini.Settings
-	unixGroup int // -1: not set
+	inForce   bool // at start they are not yet
+	unixGroup int  // -1: not set
 	loopCount int
 	sockets   socketOptions
 }
@@ -73,10 +76,11 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 	if err := p.loadRules(cfg); err != nil {
 		return err
 	}
-	tlsChanged, err := p.loadTLS(cfg)
-	if err != nil {
-		return err
+	tlsChanged, tlsErr := p.loadTLS(cfg)
+	if tlsErr != nil && !p.set.inForce {
+		return tlsErr
 	}
+	set.Settings, set.inForce = cfg.Settings, true
 	p.cfg, p.set = cfg, set
 	p.configureLog()
 	p.dns.Configure(dnsSettings(cfg))
@@ -122,7 +126,7 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 		w.manager.Sweep(p.now())
 		w.run()
 	}
-	return nil
+	return tlsErr
 }
 
 // loadUsers reads auth_file, if it has changed, and the section [users].
@@ -152,11 +156,7 @@ func (p *Pooler) loadUsers() {
 				}
 				u.listed = true
 			}
-			p.eachPool(func(pl *dbPool) {
-				if pl.account != nil && pl.account.listed {
-					pl.creds.Store(pl.account.creds.Load())
-				}
-			})
+			p.mockSCRAM = mostlySCRAM(secrets)
 		}
 	}
 	for name := range p.cfg.Users {
@@ -169,6 +169,21 @@ func (p *Pooler) loadUsers() {
 		}
 		u.group.SetMax(u.MaxUserConnections.Or(p.set.MaxUserConnections))
 	}
+}
+
+// mostlySCRAM tells how an unknown user is best asked, so as not to stand out: as most of
+// the others are.
+func mostlySCRAM(secrets map[string]pgwire.Secret) bool {
+	balance := 0
+	for _, s := range secrets {
+		switch s.Kind() {
+		case pgwire.SecretSCRAM:
+			balance++
+		case pgwire.SecretMD5, pgwire.SecretPlain:
+			balance--
+		}
+	}
+	return balance > 0
 }
 
 // removeDatabase drops a database with its clients.
@@ -199,7 +214,9 @@ func (p *Pooler) reload() error {
 		}
 	}
 	if e := p.apply(cfg); e != nil {
-		p.log.Error(e.Error())
+		for _, line := range strings.Split(e.Error(), "\n") {
+			p.log.Error(line)
+		}
 		err = e
 	}
 	return err
@@ -238,27 +255,39 @@ func (p *Pooler) loadRules(cfg *ini.Config) error {
 }
 
 // loadTLS reads certificates and keys. It tells whether connections to servers that
-// were made before are to be replaced.
+// were made before are to be replaced. The error tells of a side that cannot be set up;
+// that stays as it is, also in cfg.
 func (p *Pooler) loadTLS(cfg *ini.Config) (changed bool, err error) {
-	clients, w1, err := tlsconn.ForClients(&cfg.Settings)
-	if err != nil {
-		return false, fmt.Errorf("TLS setup failed: %s: [pgbouncer] %w", cfg.Path, err)
+	failed := func(e error) {
+		err = errors.Join(err, fmt.Errorf("TLS setup failed: %s: [pgbouncer] %w", cfg.Path, e))
 	}
-	servers, w2, err := tlsconn.ForServers(&cfg.Settings)
-	if err != nil {
-		return false, fmt.Errorf("TLS setup failed: %s: [pgbouncer] %w", cfg.Path, err)
+	was := &p.set.Settings
+	clients, w1, e := tlsconn.ForClients(&cfg.Settings)
+	if e != nil {
+		failed(e)
+		clients = p.clientTLS
+		cfg.ClientTLS, cfg.ClientTLS13Ciphers = was.ClientTLS, was.ClientTLS13Ciphers
+		cfg.ClientTLSECDHCurve, cfg.ClientTLSDHEParams = was.ClientTLSECDHCurve, was.ClientTLSDHEParams
+	}
+	servers, w2, e := tlsconn.ForServers(&cfg.Settings)
+	if e != nil {
+		failed(e)
+		servers = p.serverTLS
+		cfg.ServerTLS, cfg.ServerTLS13Ciphers = was.ServerTLS, was.ServerTLS13Ciphers
 	}
 	for _, w := range append(w1, w2...) {
 		p.log.Warn(cfg.Path + ": [pgbouncer] " + w)
 	}
 	if (clients != nil || servers != nil) && p.handshaker == nil {
-		if p.handshaker, err = tlsconn.NewHandshaker(max(1, runtime.GOMAXPROCS(0)-1)); err != nil {
-			return false, err
+		h, e := tlsconn.NewHandshaker(max(1, runtime.GOMAXPROCS(0)-1))
+		if e != nil {
+			return false, e
 		}
+		p.handshaker = h
 	}
 	changed = !tlsconn.Equal(p.serverTLS, servers)
 	p.clientTLS, p.serverTLS = clients, servers
-	return changed, nil
+	return changed, err
 }
 
 func dnsSettings(cfg *ini.Config) dns.Settings {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"goworkers/internal/pooler/evloop"
@@ -13,10 +15,10 @@ import (
 )
 
 // handshake is one under way. Until it ends the goroutine that makes it has the
-// socket: a connection that is shut meanwhile is closed after.
+// socket: that of a connection which is shut meanwhile is closed by the goroutine.
 type handshake struct {
 	cancel context.CancelFunc
-	doomed bool
+	left   atomic.Bool // by the first of the two who are done with the socket
 }
 
 // startTLS makes a handshake on the connection's socket, which the loop leaves alone
@@ -30,10 +32,13 @@ func (c *conn) startTLS(shake func(ctx context.Context, fd int) (*tlsconn.Conn, 
 	w.background(func() func() {
 		conn, err := shake(ctx, fd)
 		cancel()
+		if h.left.Swap(true) {
+			syscall.Close(fd)
+			return func() {}
+		}
 		return func() {
-			if h.doomed {
-				syscall.Close(fd)
-				return
+			if c.shake != h {
+				return // shut since
 			}
 			c.shake = nil
 			c.tls = conn
@@ -41,6 +46,11 @@ func (c *conn) startTLS(shake func(ctx context.Context, fd int) (*tlsconn.Conn, 
 			w.run()
 		}
 	})
+}
+
+// handshakeFailed says so for the log.
+func handshakeFailed(err error) string {
+	return "TLS handshake failed: " + strings.TrimPrefix(err.Error(), "TLS handshake: ")
 }
 
 // fillTLS is fill for a connection with TLS.

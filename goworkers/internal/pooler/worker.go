@@ -230,6 +230,9 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 		if s.rescued && !s.pending.empty() && !s.rolledBack && now-s.rescueCancel >= cancelAgain {
 			again = append(again, s)
 		}
+		if q := s.asks; q != nil && over(max(1, q.pc.Since()), w.set.ClientLoginTimeout) {
+			late, why = append(late, s), append(why, "auth_query takes longer than client_login_timeout")
+		}
 		if s.cl == nil {
 			return
 		}
