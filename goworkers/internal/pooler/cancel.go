@@ -6,12 +6,15 @@
 package pooler
 
 import (
+	"context"
 	"sync"
 	"syscall"
 	"time"
 
 	"goworkers/internal/pooler/evloop"
+	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/pool"
+	"goworkers/internal/pooler/tlsconn"
 	"goworkers/pgwire"
 )
 
@@ -82,6 +85,7 @@ type carrier struct {
 	client *client // who asked: is answered by the end of its connection
 	id     uint64
 	since  time.Duration
+	asks   bool // for TLS: one byte will tell whether the server speaks it
 	sent   bool
 }
 
@@ -159,29 +163,94 @@ func (w *worker) carry(s *server, k *pool.Cancel, c *client) {
 		return
 	}
 	if !busy {
-		r.deliver()
+		r.connected()
 	}
 }
 
 // Ready is the loop's call for a carrier's socket.
 func (r *carrier) Ready(evloop.Events) {
-	if !r.sent {
-		r.deliver()
-	} else {
+	switch {
+	case !r.asks && !r.sent:
+		r.connected()
+	case !r.sent:
+		r.tlsAnswer()
+	default:
 		// The server closes the connection when the signal is on its way.
-		var b [16]byte
+		var b [64]byte
 		if n, err := evloop.Read(int(r.fd), b[:]); n > 0 || err == syscall.EAGAIN {
-			return
+			break
 		}
 		r.done()
 	}
 	r.w.run()
 }
 
+// wantsTLS tells whether the key must not be seen on its way: as on the connection that
+// it belongs to, and always when the settings say so.
+func (r *carrier) wantsTLS() bool {
+	s := r.server()
+	return s != nil && s.addr.IsValid() && r.w.serverTLS != nil && (s.tls != nil || r.w.set.ServerTLS.SSLMode >= ini.SSLRequire)
+}
+
+// server is the one that the request is for; nil if it is not what it was any more.
+func (r *carrier) server() *server {
+	s, _ := r.cancel.Server.Owner.(*server)
+	return s
+}
+
+// connected begins what is said on the connection.
+func (r *carrier) connected() {
+	if socketError(int(r.fd)) != nil {
+		r.done()
+		return
+	}
+	if !r.wantsTLS() {
+		r.deliver()
+		return
+	}
+	r.asks = true
+	if err := r.send(pgwire.AppendSSLRequest(nil)); err != nil {
+		r.done()
+		return
+	}
+	r.setEvents(evloop.Readable)
+}
+
+// tlsAnswer handles the server's answer to the request for TLS.
+func (r *carrier) tlsAnswer() {
+	var b [2]byte
+	n, err := evloop.Read(int(r.fd), b[:])
+	if err == syscall.EAGAIN {
+		return
+	}
+	s := r.server()
+	if s == nil {
+		r.done()
+		return
+	}
+	if n != 1 || b[0] != 'S' {
+		r.w.log.Warn(s.prefix() + "cancel request: server refused SSL")
+		r.done()
+		return
+	}
+	w, cfg, host := r.w, r.w.serverTLS, s.host
+	r.startTLS(func(ctx context.Context, fd int) (*tlsconn.Conn, error) {
+		return w.handshaker.Connect(ctx, cfg, fd, host)
+	}, func(err error) {
+		if err != nil {
+			w.log.Warn(s.prefix() + "cancel request: " + handshakeFailed(err))
+			r.done()
+			return
+		}
+		r.wantRead(r)
+		r.deliver()
+	})
+}
+
 // deliver sends the key, unless the query has ended meanwhile.
 func (r *carrier) deliver() {
-	s, _ := r.cancel.Server.Owner.(*server)
-	if r.cancel.Stale() || socketError(int(r.fd)) != nil || s == nil {
+	s := r.server()
+	if r.cancel.Stale() || s == nil {
 		r.done()
 		return
 	}
