@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	osexec "os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ type papers struct {
 	server, alice, bob, stranger tlstest.Files
 }
 
-func newPapers(t *testing.T) *papers {
+func newPapers(t testing.TB) *papers {
 	t.Helper()
 	p := &papers{ca: tlstest.NewCA(t, "authority"), other: tlstest.NewCA(t, "somebody else")}
 	p.server = p.ca.Issue(t, "server", tlstest.Leaf{CommonName: "localhost", Names: []string{"localhost", "127.0.0.1"}})
@@ -412,36 +413,37 @@ func TestHalfOpenHandshakesAreEnded(t *testing.T) {
 	})
 }
 
+// unstarted is a pooler that listens on a free port and is not Run yet. Its database d
+// leads nowhere.
+func unstarted(t testing.TB, settings string) (p *Pooler, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	path := filepath.Join(t.TempDir(), "pooler.ini")
+	text := fmt.Sprintf("[databases]\nd = host=127.0.0.1 port=1\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n%s\n", port, settings)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, _, err := ini.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = New(cfg, Options{Log: io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	return p, port
+}
+
 // A pooler that ends does not wait for handshakes, nor leaves their sockets open.
 func TestHandshakesEndWithThePooler(t *testing.T) {
 	p := newPapers(t)
 	before := descriptors(t)
-	dir, err := os.MkdirTemp("", "pooler.")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
 	for range 3 {
-		path := dir + "/pooler.ini"
-		text := "[databases]\nd = host=127.0.0.1\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 0\nunix_socket_dir = " + dir + "\n"
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		text = strings.Replace(text, "listen_port = 0", fmt.Sprintf("listen_port = %d", port), 1) + p.settings("require")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg, _, err := ini.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pooler, err := New(cfg, Options{Log: io.Discard})
-		if err != nil {
-			t.Fatal(err)
-		}
+		pooler, port := unstarted(t, p.settings("require"))
 		done := make(chan error, 1)
 		go func() { done <- pooler.Run() }()
 		var conns []net.Conn
