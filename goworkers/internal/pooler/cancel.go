@@ -229,7 +229,7 @@ func (r *carrier) tlsAnswer() {
 		return
 	}
 	if n != 1 || b[0] != 'S' {
-		r.w.log.Warn(s.prefix() + "cancel request: server refused SSL")
+		s.about().Warn("cancel request: server refused SSL")
 		r.done()
 		return
 	}
@@ -238,7 +238,7 @@ func (r *carrier) tlsAnswer() {
 		return w.handshaker.Connect(ctx, cfg, fd, host)
 	}, func(err error) {
 		if err != nil {
-			w.log.Warn(s.prefix() + "cancel request: " + handshakeFailed(err))
+			s.about().Warn("cancel request: " + handshakeFailed(err))
 			r.done()
 			return
 		}

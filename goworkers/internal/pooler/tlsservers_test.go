@@ -142,7 +142,7 @@ func TestWordsOfARefusedHostAreForgotten(t *testing.T) {
 	} {
 		evilPort := evil.serve(t)
 		// One port serves both hosts, so a relay on another address stands for the second.
-		relay(t, "127.0.0.2", evilPort, server.Port)
+		tapped(t, "127.0.0.2", evilPort, server.Port)
 		r := start(t, config{
 			databases: fmt.Sprintf("d = host=127.0.0.1,127.0.0.2 port=%d dbname=postgres", evilPort),
 			settings:  "server_tls_sslmode = require",
@@ -167,8 +167,8 @@ type tap struct {
 	begins [][]byte
 }
 
-// relay leads from an address to a port of 127.0.0.1.
-func relay(t *testing.T, address string, port, to int) *tap {
+// tapped leads from an address to a port of 127.0.0.1.
+func tapped(t *testing.T, address string, port, to int) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, port))
 	if err != nil {
@@ -234,7 +234,7 @@ func TestCancelsGoThroughTLS(t *testing.T) {
 	db := server.DB(t)
 	for _, mode := range []string{"prefer", "require", "verify-full"} {
 		bothThreads(t, func(t *testing.T, threads string) {
-			wire := relay(t, "127.0.0.1", 0, server.Port)
+			wire := tapped(t, "127.0.0.1", 0, server.Port)
 			r := start(t, config{
 				databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=%s", wire.port, db.Name),
 				settings:  threads + p.settings("require", "server_tls_sslmode = "+mode, "server_tls_ca_file = "+p.ca.File, "admin_users = postgres"),
@@ -302,7 +302,7 @@ func TestCancelIsGivenUpRatherThanSeen(t *testing.T) {
 	p := newPapers(t)
 	server := secureServer(t, p, p.server)
 	db := server.DB(t)
-	wire := relay(t, "127.0.0.1", 0, server.Port)
+	wire := tapped(t, "127.0.0.1", 0, server.Port)
 	r := start(t, config{
 		databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=%s", wire.port, db.Name),
 		settings:  "server_tls_sslmode = require\ncancel_wait_timeout = 2",
