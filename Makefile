@@ -68,9 +68,10 @@ stress: ## call plproxy functions while everything around them fails (STRESS_TIM
 	@scripts/deps check
 	@scripts/stress plproxy --seconds $(or $(STRESS_TIME),60)
 
-soak: ## an hour of random histories of queues: no event lost, none twice (SOAK_TIME=3600)
+soak: ## an hour of random histories of queues and of the pooler's clients (SOAK_TIME=3600)
 	@scripts/deps check
 	@scripts/stress pgq --seconds $(or $(SOAK_TIME),3600)
+	@scripts/stress pooler --seconds $(or $(SOAK_TIME),3600)
 
 bench: ## measure ours beside the old tools (DRIVER=pgq, consumers, plproxy or pooler; QUICK=1)
 	@scripts/deps bench

@@ -32,32 +32,37 @@ func lose(conn net.Conn, reset bool) {
 	conn.Close()
 }
 
-const insertOne = "insert into public.t values (1)"
-
-// lostAmid are the things that a client may be in the middle of when it is lost: what it
-// sends, what it waits for before it goes, and what the server must be at.
-var lostAmid = []struct {
+// lostCase is something that a client may be in the middle of when it is lost.
+type lostCase struct {
 	name  string
 	send  []byte
-	await byte   // a message to the client
-	at    string // wait event of the server
-}{
-	{"a simple query", pgwire.AppendQuery(nil, insertOne+"; select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
-	{"an extended query", pgwire.AppendSync(appendExtended(appendExtended(nil, insertOne), "select pg_catalog.pg_sleep(60)")), 0, "PgSleep"},
-	{"an extended query without Sync", pgwire.AppendMessage(appendExtended(appendExtended(nil, insertOne), "select pg_catalog.pg_sleep(60)"), pgwire.MsgFlush, nil), 0, "PgSleep"},
-	{"a pipeline without Sync", pgwire.AppendMessage(appendExtended(nil, insertOne), pgwire.MsgFlush, nil), pgwire.MsgCommandComplete, "ClientRead"},
-	{"a failed pipeline without Sync", pgwire.AppendMessage(appendExtended(appendExtended(nil, insertOne), "select 1/0"), pgwire.MsgFlush, nil), pgwire.MsgErrorResponse, "ClientRead"},
-	{"a transaction", pgwire.AppendQuery(nil, "begin; "+insertOne), pgwire.MsgReadyForQuery, "ClientRead"},
-	{"a transaction of extended queries", pgwire.AppendSync(appendExtended(appendExtended(nil, "begin"), insertOne)), pgwire.MsgReadyForQuery, "ClientRead"},
-	{"a failed transaction", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin; "+insertOne), "select 1/0"), pgwire.MsgErrorResponse, "ClientRead"},
-	{"a query in a transaction", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin; "+insertOne), "select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
-	{"COPY in", pgwire.AppendMessage(pgwire.AppendQuery(nil, "copy public.t from stdin"), pgwire.MsgCopyData, []byte("1\n")), pgwire.MsgCopyInResponse, "ClientRead"},
-	{"COPY in of a transaction", pgwire.AppendQuery(nil, "begin; "+insertOne+"; copy public.t from stdin"), pgwire.MsgCopyInResponse, "ClientRead"},
-	{"COPY in of an extended query", pgwire.AppendSync(appendExtended(nil, "copy public.t from stdin")), pgwire.MsgCopyInResponse, "ClientRead"},
-	{"COPY in of an extended query without Sync", pgwire.AppendMessage(appendExtended(nil, "copy public.t from stdin"), pgwire.MsgFlush, nil), pgwire.MsgCopyInResponse, "ClientRead"},
-	{"COPY out", pgwire.AppendQuery(nil, insertOne+"; copy (select pg_catalog.repeat('x', 1000) from pg_catalog.generate_series(1, 10000000)) to stdout"), pgwire.MsgCopyData, "ClientWrite"},
-	{"a result that it does not read", pgwire.AppendQuery(nil, insertOne+"; select pg_catalog.repeat('x', 1000) from pg_catalog.generate_series(1, 10000000)"), pgwire.MsgDataRow, "ClientWrite"},
-	{"two queries", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin"), insertOne+"; select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
+	await byte   // a message to the client before it goes
+	at    string // wait event of the server then
+}
+
+var lostAmid = lostCases(1)
+
+// lostCases are the cases in which a row of public.t is inserted and must not stay.
+func lostCases(row int64) []lostCase {
+	insertOne := fmt.Sprintf("insert into public.t values (%d)", row)
+	return []lostCase{
+		{"a simple query", pgwire.AppendQuery(nil, insertOne+"; select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
+		{"an extended query", pgwire.AppendSync(appendExtended(appendExtended(nil, insertOne), "select pg_catalog.pg_sleep(60)")), 0, "PgSleep"},
+		{"an extended query without Sync", pgwire.AppendMessage(appendExtended(appendExtended(nil, insertOne), "select pg_catalog.pg_sleep(60)"), pgwire.MsgFlush, nil), 0, "PgSleep"},
+		{"a pipeline without Sync", pgwire.AppendMessage(appendExtended(nil, insertOne), pgwire.MsgFlush, nil), pgwire.MsgCommandComplete, "ClientRead"},
+		{"a failed pipeline without Sync", pgwire.AppendMessage(appendExtended(appendExtended(nil, insertOne), "select 1/0"), pgwire.MsgFlush, nil), pgwire.MsgErrorResponse, "ClientRead"},
+		{"a transaction", pgwire.AppendQuery(nil, "begin; "+insertOne), pgwire.MsgReadyForQuery, "ClientRead"},
+		{"a transaction of extended queries", pgwire.AppendSync(appendExtended(appendExtended(nil, "begin"), insertOne)), pgwire.MsgReadyForQuery, "ClientRead"},
+		{"a failed transaction", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin; "+insertOne), "select 1/0"), pgwire.MsgErrorResponse, "ClientRead"},
+		{"a query in a transaction", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin; "+insertOne), "select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
+		{"COPY in", pgwire.AppendMessage(pgwire.AppendQuery(nil, "copy public.t from stdin"), pgwire.MsgCopyData, fmt.Appendf(nil, "%d\n", row)), pgwire.MsgCopyInResponse, "ClientRead"},
+		{"COPY in of a transaction", pgwire.AppendQuery(nil, "begin; "+insertOne+"; copy public.t from stdin"), pgwire.MsgCopyInResponse, "ClientRead"},
+		{"COPY in of an extended query", pgwire.AppendSync(appendExtended(nil, "copy public.t from stdin")), pgwire.MsgCopyInResponse, "ClientRead"},
+		{"COPY in of an extended query without Sync", pgwire.AppendMessage(appendExtended(nil, "copy public.t from stdin"), pgwire.MsgFlush, nil), pgwire.MsgCopyInResponse, "ClientRead"},
+		{"COPY out", pgwire.AppendQuery(nil, insertOne+"; copy (select pg_catalog.repeat('x', 1000) from pg_catalog.generate_series(1, 10000000)) to stdout"), pgwire.MsgCopyData, "ClientWrite"},
+		{"a result that it does not read", pgwire.AppendQuery(nil, insertOne+"; select pg_catalog.repeat('x', 1000) from pg_catalog.generate_series(1, 10000000)"), pgwire.MsgDataRow, "ClientWrite"},
+		{"two queries", pgwire.AppendQuery(pgwire.AppendQuery(nil, "begin"), insertOne+"; select pg_catalog.pg_sleep(60)"), 0, "PgSleep"},
+	}
 }
 
 func TestServersOfLostClientsAreKept(t *testing.T) {

@@ -156,8 +156,8 @@ func (s *server) sendStartup() {
 // startupParams are those of a server login. A replication client's are its own.
 func (s *server) startupParams() []pgwire.Param {
 	params := s.pl.startupParams()
-	pc := s.ps.Client()
-	if !s.ps.Dedicated() || pc == nil {
+	pc := s.ps.DedicatedTo()
+	if pc == nil {
 		return params
 	}
 	c, ok := pc.Owner.(*client)

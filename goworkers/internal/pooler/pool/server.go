@@ -62,6 +62,15 @@ func (s *Server) LastUsed() Time { return s.lastUsed }
 // Dedicated tells that the server is the own one of a replication client.
 func (s *Server) Dedicated() bool { return s.dedicated }
 
+// DedicatedTo is the client whose own the server is, also while it logs in; nil for other
+// servers.
+func (s *Server) DedicatedTo() *Client {
+	if !s.dedicated {
+		return nil
+	}
+	return s.client
+}
+
 // CloseNeeded tells whether it is closed at its next release.
 func (s *Server) CloseNeeded() bool { return s.closeNeeded != "" }
 
