@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ import (
 	"goworkers/batch"
 	"goworkers/internal/pooler/ini"
 )
+
+// pid is asked for once: each asking is a system call.
+var pid = os.Getpid()
 
 const timeFormat = "2006-01-02 15:04:05.000 MST"
 
@@ -53,7 +57,7 @@ func (p *Pooler) about(c logConn) *logrus.Entry { return p.log.WithField(fieldCo
 // closed logs the end of a connection.
 func (p *Pooler) closed(c logConn, reason string, age time.Duration) {
 	p.log.WithFields(logrus.Fields{fieldConn: c, fieldAge: age, fieldReason: reason}).
-		Infof("closing because: %s (age=%ds)", reason, int(age/time.Second))
+		Info("closing because: " + reason + " (age=" + strconv.Itoa(int(age/time.Second)) + "s)")
 }
 
 // oneLine keeps an entry on its line, so that nobody can forge another.
@@ -72,9 +76,10 @@ func textOf(e *logrus.Entry) string {
 type lineFormat struct{}
 
 func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s [%d] %s %s\n", e.Time.Format(timeFormat), os.Getpid(), levelNames[e.Level], plainLine(e))
-	return b.Bytes(), nil
+	b := e.Time.AppendFormat(make([]byte, 0, 200), timeFormat)
+	b = strconv.AppendInt(append(b, " ["...), int64(pid), 10)
+	b = append(append(append(b, "] "...), levelNames[e.Level]...), ' ')
+	return append(append(b, plainLine(e)...), '\n'), nil
 }
 
 func plainLine(e *logrus.Entry) string {
@@ -103,7 +108,7 @@ type jsonLine struct {
 }
 
 func (jsonFormat) Format(e *logrus.Entry) ([]byte, error) {
-	line := jsonLine{Time: e.Time.Format("2006-01-02T15:04:05.000Z07:00"), PID: os.Getpid(), Level: levelNames[e.Level], Message: textOf(e)}
+	line := jsonLine{Time: e.Time.Format("2006-01-02T15:04:05.000Z07:00"), PID: pid, Level: levelNames[e.Level], Message: textOf(e)}
 	if c, ok := e.Data[fieldConn].(logConn); ok {
 		line.Conn, line.DB, line.User, line.Host = c.id, c.db, c.user, c.host
 	}
@@ -135,7 +140,8 @@ type logWriter struct {
 	console io.Writer // nil: not wanted
 
 	mu      sync.Mutex
-	wake    *sync.Cond
+	wake    chan struct{} // pending is not empty any more
+	closing chan struct{}
 	pending []byte
 	lost    int
 	format  logrus.Formatter
@@ -148,8 +154,7 @@ type logWriter struct {
 }
 
 func newLogWriter(console io.Writer, path string) (*logWriter, error) {
-	w := &logWriter{console: console, path: path, format: lineFormat{}, done: make(chan struct{})}
-	w.wake = sync.NewCond(&w.mu)
+	w := &logWriter{console: console, path: path, format: lineFormat{}, done: make(chan struct{}), wake: make(chan struct{}, 1), closing: make(chan struct{})}
 	if path != "" {
 		if err := w.reopen(); err != nil {
 			return nil, err
@@ -181,31 +186,47 @@ func (w *logWriter) Write(line []byte) (int, error) {
 		w.lost++
 		return len(line), nil
 	}
+	if len(w.pending) == 0 {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
 	w.pending = append(w.pending, line...)
-	w.wake.Broadcast()
 	return len(line), nil
 }
 
+// logGather is how long lines are gathered before they are written: many logins in a
+// second wake the goroutine a few times and not for each line.
+const logGather = 5 * time.Millisecond
+
 func (w *logWriter) run() {
 	defer close(w.done)
+	gather := time.NewTimer(0)
+	defer gather.Stop()
 	var batch []byte
-	for {
+	for closed := false; !closed; {
+		select {
+		case <-w.wake:
+			gather.Reset(logGather)
+			select {
+			case <-gather.C:
+			case <-w.closing:
+			}
+		case <-w.closing:
+		}
 		w.mu.Lock()
-		for len(w.pending) == 0 && !w.closed {
-			w.wake.Wait()
-		}
-		if len(w.pending) == 0 {
-			w.mu.Unlock()
-			return
-		}
 		batch, w.pending = w.pending, batch[:0]
 		lost, format := w.lost, w.format
-		w.lost = 0
+		w.lost, closed = 0, w.closed
 		w.mu.Unlock()
 		if lost > 0 {
 			line, _ := format.Format(&logrus.Entry{Time: time.Now(), Level: logrus.WarnLevel,
 				Message: fmt.Sprintf("%d log lines lost: the log is written too slowly", lost)})
 			batch = append(batch, line...)
+		}
+		if len(batch) == 0 {
+			continue
 		}
 		if w.console != nil {
 			w.console.Write(batch)
@@ -222,8 +243,8 @@ func (w *logWriter) run() {
 func (w *logWriter) Close() {
 	w.mu.Lock()
 	w.closed = true
-	w.wake.Broadcast()
 	w.mu.Unlock()
+	close(w.closing)
 	<-w.done
 	if w.file != nil {
 		w.file.Close()

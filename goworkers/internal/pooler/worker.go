@@ -211,6 +211,10 @@ func (w *worker) sweep() {
 	w.run()
 }
 
+// questionSlack is how much longer a question of auth_query may take than the login that
+// asked it: the client is to hear client_login_timeout.
+const questionSlack = time.Second
+
 // lingerTime is how long a closed client may take for its last bytes.
 const lingerTime = 10 * time.Second
 
@@ -230,7 +234,7 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 		if s.rescued && !s.pending.empty() && !s.rolledBack && now-s.rescueCancel >= cancelAgain {
 			again = append(again, s)
 		}
-		if q := s.asks; q != nil && over(max(1, q.pc.Since()), w.set.ClientLoginTimeout) {
+		if q := s.asks; q != nil && w.set.ClientLoginTimeout > 0 && over(max(1, q.pc.Since()), w.set.ClientLoginTimeout+questionSlack) {
 			late, why = append(late, s), append(why, "auth_query takes longer than client_login_timeout")
 		}
 		if s.cl == nil {
