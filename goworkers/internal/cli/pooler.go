@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,7 +23,8 @@ func newPooler() *cli.Command {
 		Name:      "pooler",
 		Usage:     "keep few server connections for many clients (takes PgBouncer's configuration)",
 		UsageText: "pooler [options] CONFIG",
-		Description: "Example: pooler -d pgbouncer.ini\n\n" +
+		Description: "Example: pooler -d pgbouncer.ini\n" +
+			"Online restart, without a client noticing: pooler -d -R pgbouncer.ini\n\n" +
 			"Signals: HUP reads the configuration again, INT ends when servers are released, TERM ends when all\n" +
 			"clients have left, QUIT ends at once, USR1 pauses, USR2 resumes.",
 		OnUsageError:           usageError,
@@ -30,7 +32,7 @@ func newPooler() *cli.Command {
 		UseShortOptionHandling: true,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "daemon", Aliases: []string{"d"}, Usage: "go into the background (needs pidfile, and logfile or syslog)"},
-			&cli.BoolFlag{Name: "reboot", Aliases: []string{"R"}, Usage: "take over from the running process (not in this version)"},
+			&cli.BoolFlag{Name: "reboot", Aliases: []string{"R"}, Usage: "take over the connections of the running process, which ends then"},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "become this system user `NAME`"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log more; may be repeated", Count: new(int)},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write no log to stderr"},
@@ -48,8 +50,8 @@ func runPooler(c *cli.Context) error {
 		return err
 	case c.Bool("ini"):
 		return ini.WriteSample(c.App.Writer)
-	case c.Bool("reboot"):
-		return batch.Usagef("-R is not supported by this version: stop the running pooler first (SHUTDOWN WAIT_FOR_CLIENTS lets its clients finish)")
+	case c.Bool("reboot") && os.Getenv("LISTEN_FDS") != "":
+		return batch.Usagef("-R does not go with sockets from systemd: restart the service, or use so_reuseport")
 	case c.Args().Len() != 1:
 		return batch.Usagef("give exactly one configuration file; usage: pooler [options] CONFIG (--ini prints a sample)")
 	}
@@ -74,11 +76,14 @@ func runPooler(c *cli.Context) error {
 	if !c.Bool("quiet") && !daemon {
 		opt.Log = c.App.ErrWriter
 	}
-	return servePooler(cfg, opt, child)
+	return servePooler(cfg, opt, child, c.Bool("reboot"))
 }
 
+// predecessorLimit is how long the process that was taken over may take to end.
+const predecessorLimit = 20 * time.Second
+
 // servePooler runs the pooler until a signal or its console ends it.
-func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon) error {
+func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeOver bool) error {
 	// Before the pooler listens, so that none is lost.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -87,24 +92,48 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon) error
 	if err := pooler.BecomeUser(cfg); err != nil {
 		return batch.Usagef("%v", err)
 	}
-	p, err := pooler.New(cfg, opt)
+	var p *pooler.Pooler
+	err := pooler.ErrNoPredecessor
+	if takeOver {
+		p, err = pooler.TakeOver(cfg, opt)
+	}
+	taken := err == nil
+	if errors.Is(err, pooler.ErrNoPredecessor) {
+		p, err = pooler.New(cfg, opt)
+	}
 	if err != nil {
 		return err
 	}
+	done := make(chan error, 1)
+	run := func() { done <- p.Run() }
+	if taken {
+		// Clients wait: files come after them, and nothing is a reason to end.
+		go run()
+		if !p.AwaitPredecessor(predecessorLimit) {
+			p.Warn("the process that was taken over has not ended yet")
+		}
+	}
 	if cfg.PidFile != "" {
 		pid, err := batch.WritePidFile(cfg.PidFile)
-		if err != nil {
+		switch {
+		case err == nil:
+			defer pid.Remove()
+		case taken:
+			p.Warn(fmt.Sprintf("%s: [pgbouncer] pidfile = %s: %v", cfg.Path, cfg.PidFile, err))
+		default:
 			return errors.Join(fmt.Errorf("%s: [pgbouncer] pidfile = %s: %w", cfg.Path, cfg.PidFile, err), p.Close())
 		}
-		defer pid.Remove()
 	}
 	if child != nil {
-		if err := child.Ready(); err != nil {
+		if err := child.Ready(); err != nil && taken {
+			p.Warn(err.Error())
+		} else if err != nil {
 			return errors.Join(err, p.Close())
 		}
 	}
-	done := make(chan error, 1)
-	go func() { done <- p.Run() }()
+	if !taken {
+		go run()
+	}
 	for {
 		select {
 		case sig := <-signals:

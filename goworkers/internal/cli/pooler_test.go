@@ -3,6 +3,7 @@ package cli
 // The pooler's command line, and the process as an operator runs it.
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -34,14 +35,17 @@ func TestPoolerRefusesWrongUse(t *testing.T) {
 	}{
 		{"no file", nil, []string{"exactly one configuration file"}},
 		{"two files", []string{"a", "b"}, []string{"exactly one configuration file"}},
+		{"takeover with sockets from systemd", []string{"-R", file("c.ini", main)}, []string{"-R does not go with sockets from systemd"}},
 		{"missing file", []string{filepath.Join(dir, "none.ini")}, []string{"none.ini"}},
 		{"unknown setting", []string{file("a.ini", "[pgbouncer]\npool_mod = session\n")}, []string{"a.ini:2", "pool_mod", "pool_mode"}},
 		{"wrong type", []string{file("b.ini", "[pgbouncer]\nmax_client_conn = many\n")}, []string{"b.ini:2", "max_client_conn", "many"}},
-		{"takeover", []string{"-R", file("c.ini", main)}, []string{"-R is not supported"}},
 		{"daemon without files", []string{"-d", file("d.ini", main)}, []string{"d.ini", "pidfile, and logfile or syslog"}},
 		{"unknown user", []string{file("e.ini", main)}, []string{"e.ini", "no_such_user"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if strings.Contains(tc.name, "systemd") {
+				t.Setenv("LISTEN_FDS", "1")
+			}
 			code, stdout, stderr := run(t, append([]string{"skytools", "pooler"}, tc.args...)...)
 			if code != 2 || stdout != "" {
 				t.Errorf("exit code %d, stdout %q", code, stdout)
@@ -149,6 +153,44 @@ func TestPoolerRunsAsDaemon(t *testing.T) {
 	}
 	if got := psql("d", "select 2"); got != "2" {
 		t.Fatalf("after the second start: %q", got)
+	}
+	// A third one takes over: the same session goes on, the pid file names the new process.
+	session := exec.Command("psql", "-X", "-At", "-h", "127.0.0.1", "-p", fmt.Sprint(port), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "d")
+	stdin, err := session.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answers bytes.Buffer
+	session.Stdout, session.Stderr = &answers, &answers
+	if err := session.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started := filepath.Join(dir, "started")
+	fmt.Fprintf(stdin, "begin;\nset local work_mem = '7MB';\n\\! touch %s\n", started)
+	pgtest.Eventually(t, 20*time.Second, "the session is in a transaction", func() bool {
+		_, err := os.Stat(started)
+		return err == nil
+	})
+	if out, err := exec.Command(bin, "pooler", "-d", "-R", conf).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("takeover: %v: %s", err, out)
+	}
+	if !ended(pid) {
+		t.Error("the old process has not ended")
+	}
+	if said, err = os.ReadFile(pidfile); err != nil {
+		t.Fatal(err)
+	}
+	old := pid
+	if pid, err = strconv.Atoi(strings.TrimSpace(string(said))); err != nil || pid == old {
+		t.Fatalf("the pid file says %q after the takeover from %d: %v", said, old, err)
+	}
+	fmt.Fprint(stdin, "show work_mem;\ncommit;\n")
+	stdin.Close()
+	if err := session.Wait(); err != nil || !strings.Contains(answers.String(), "7MB\nCOMMIT") {
+		t.Errorf("the session ends with %v: %s", err, answers.String())
+	}
+	if got := psql("d", "select 3"); got != "3" {
+		t.Fatalf("after the takeover: %q", got)
 	}
 	logged := func(what string) func() bool {
 		return func() bool {

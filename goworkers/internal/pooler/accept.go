@@ -44,6 +44,35 @@ func (l *listener) Ready(evloop.Events) {
 	p.main.run()
 }
 
+// drain takes the clients that the kernel has connected already: the end of a listening
+// socket would cut them off.
+func (l *listener) drain() {
+	for {
+		fd, sa, err := syscall.Accept4(l.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			l.p.accepted(l, fd, sa)
+		case syscall.EINTR, syscall.ECONNABORTED:
+		default:
+			return
+		}
+	}
+}
+
+// mayComeLate tells that a client logs in although the end has begun: it was connected
+// before, or it would have met another process.
+func (p *Pooler) mayComeLate(c *client) bool { return p.closing == closingClients && !c.unix }
+
+// lateLogins tells whether clients log in that may come late.
+func (p *Pooler) lateLogins() bool {
+	for c := range p.main.logins {
+		if p.mayComeLate(c) {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
 	w := p.main
 	c := &client{conn: conn{w: w, fd: int32(fd)}, id: p.lastID.Add(1), unix: !l.tcp, addr: address(sa), since: p.now(), vars: noVars}

@@ -49,7 +49,7 @@ func (k *console) reload(arg string, invalid error) error {
 func (k *console) pause(arg string, _ error) error {
 	p := k.p()
 	if arg == "" {
-		if p.paused {
+		if p.paused || p.suspended != suspendNot {
 			return refuse("already suspended/paused")
 		}
 		p.pauseAll()
@@ -73,6 +73,11 @@ func (k *console) resume(arg string, _ error) error {
 		return refuse("pooler is shutting down")
 	}
 	if arg == "" {
+		if p.suspended != suspendNot {
+			p.endHanding("RESUME")
+			p.unsuspend()
+			return nil
+		}
 		if !p.paused {
 			return refuse("pooler is not paused/suspended")
 		}
@@ -91,14 +96,6 @@ func (k *console) resume(arg string, _ error) error {
 	}
 	p.resume(db)
 	return nil
-}
-
-// suspend belongs to the takeover by a new process, which this version does not have.
-func (k *console) suspend(arg string, invalid error) error {
-	if arg != "" {
-		return invalid
-	}
-	return refuse("SUSPEND is not supported by this version; use PAUSE")
 }
 
 func (k *console) kill(arg string, _ error) error {
@@ -193,6 +190,7 @@ func (k *console) shutdown(arg string, invalid error) error {
 	switch strings.ToLower(arg) {
 	case "":
 		p.log.Info("SHUTDOWN command issued")
+		p.handedOver()
 		p.Stop()
 	case "wait_for_servers":
 		p.log.Info("SHUTDOWN WAIT_FOR_SERVERS command issued")

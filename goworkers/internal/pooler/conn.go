@@ -150,6 +150,11 @@ func (c *conn) fill() (data []byte, full bool, err error) {
 			k = copy(buf, c.held.Bytes())
 		}
 	}
+	if c.w.suspended == suspendFlush {
+		if n := c.missing(); n > 0 && n < len(buf)-k {
+			buf = buf[:k+n]
+		}
+	}
 	var n int
 	if c.tls != nil {
 		n, full, err = c.fillTLS(buf[k:])

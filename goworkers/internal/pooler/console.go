@@ -76,6 +76,7 @@ func (k *console) gone() {
 	if k.waiting {
 		k.cancel()
 	}
+	k.p().suspenderGone(k)
 }
 
 // cancel takes the running command back.
@@ -203,6 +204,9 @@ func (k *console) command(sql string) {
 
 // dispatch runs a command; invalid is the error for one that does not exist.
 func (k *console) dispatch(cmd command, invalid error) error {
+	if err := k.whileHanding(cmd.name); err != nil {
+		return err
+	}
 	switch cmd.name {
 	case "show", "select":
 		return k.show(strings.ToLower(strings.TrimSuffix(cmd.arg, "()")), invalid)

@@ -167,6 +167,9 @@ func (p *Pooler) poolAs(db *database, name string, u *user) *dbPool {
 		if db.paused || p.paused {
 			pl.Pause(p.now())
 		}
+		if p.suspended != suspendNot {
+			pl.Suspend(p.now())
+		}
 	})
 	return pl
 }

@@ -29,6 +29,9 @@ func (c *client) mayRead() bool {
 	case phaseTLS, phaseBusy, phaseWelcome, phaseCancel, phaseLinger:
 		return false
 	}
+	if c.w.suspended != suspendNot && !c.mayFinish() {
+		return false
+	}
 	if c.pc.State() == pool.ClientWaiting {
 		return false
 	}
@@ -275,7 +278,7 @@ func (s *server) write(b []byte) {
 
 // mayRead tells whether what the server sends can be taken now.
 func (s *server) mayRead() bool {
-	return s.cl == nil || s.cl.out == nil
+	return (s.cl == nil || s.cl.out == nil) && (s.w.suspended == suspendNot || s.mayFinish())
 }
 
 // Ready is the loop's call for a server's socket.

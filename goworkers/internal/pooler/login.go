@@ -298,7 +298,7 @@ func (c *client) authenticated() {
 	case db.disabled:
 		p.failClient(c, "", `database "`+db.name+`" is disabled`)
 		return
-	case p.closing != closingNot:
+	case p.closing != closingNot && !p.mayComeLate(c):
 		p.failClient(c, "", "pooler is shutting down")
 		return
 	case db.maxClients() > 0 && int(db.clients.Load()) >= db.maxClients():

@@ -118,6 +118,9 @@ type listener struct {
 
 // listenTCP listens on one address.
 func listenTCP(p *Pooler, ip netip.Addr, port int) (*listener, error) {
+	if l := p.inheritedListener(netip.AddrPortFrom(ip, uint16(port)).String()); l != nil {
+		return l, nil
+	}
 	t := ipTarget(ip, port)
 	fd, err := syscall.Socket(t.family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -157,6 +160,9 @@ func (l *listener) listen() error {
 // name space when the folder begins with @.
 func listenUnix(p *Pooler, dir string, port int) (*listener, error) {
 	path := filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port))
+	if l := p.inheritedListener("unix:" + path); l != nil {
+		return l, nil
+	}
 	abstract := strings.HasPrefix(dir, "@")
 	if !abstract {
 		if _, err := os.Lstat(path + ".lock"); err == nil {

@@ -29,7 +29,9 @@ import (
 )
 
 // Version is what SHOW VERSION and --version say.
-const Version = "skytools pooler 4.0"
+const Version = programName + " 4.0"
+
+const programName = "skytools pooler"
 
 // Options are what the command line says beside the file.
 type Options struct {
@@ -44,6 +46,9 @@ type Options struct {
 	// Notify, unless nil, is told how things stand each stats_period, for the service
 	// manager; the first loop calls it, so it must not block.
 	Notify func(status string)
+
+	heritage *heritage
+	step     func(name string) // is told how far TakeOver has come; nil: nobody wants to know
 }
 
 // closing is how far the pooler is on its way to its end.
@@ -100,8 +105,15 @@ type Pooler struct {
 	dns         *dns.Resolver
 	clientCount atomic.Int64 // in max_client_conn
 	lastID      atomic.Uint64
+	lastText    atomic.Uint64 // of the statements on all loops
 	keys        keyring
 	paused      bool
+	suspended   suspension
+	suspendedAt time.Duration
+	suspender   *console      // whose leaving ends the suspension
+	handing     *handing      // the sockets are on their way to another process
+	heritage    *heritage     // what another process has handed to this one; nil: nothing
+	release     chan struct{} // closed at the end of the turn: the other loops go on
 	closing     closing
 	consolePool *dbPool
 	periods     int
@@ -116,7 +128,10 @@ func newPooler(cfg *ini.Config, opt Options) (*Pooler, error) {
 		options: opt, began: time.Now(), mockKey: make([]byte, 32), databases: map[string]*database{},
 		users: map[string]*user{}, peers: map[int]*peer{}, consoles: map[*console]struct{}{}, cfg: cfg,
 		hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
-		isAlone: true,
+		isAlone: true, heritage: opt.heritage,
+	}
+	if h := p.heritage; h != nil {
+		p.began, p.suspended = h.began(), suspendStop
 	}
 	rand.Read(p.mockKey)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -168,6 +183,9 @@ func (p *Pooler) start() error {
 	for _, w := range p.options.Warnings {
 		p.log.Warn(w.String())
 	}
+	for _, w := range p.workers {
+		w.loop.Tick()
+	}
 	if err := p.apply(p.cfg); err != nil {
 		return err
 	}
@@ -175,14 +193,30 @@ func (p *Pooler) start() error {
 	if err := p.listen(); err != nil {
 		return err
 	}
-	if p.set.MetricsListen != "" {
-		var err error
-		if p.metrics, err = newMetrics(p, p.set.MetricsListen); err != nil {
-			return fmt.Errorf("%s: [pgbouncer] metrics_listen = %s: %w", p.cfg.Path, p.set.MetricsListen, err)
+	p.nextPeriod = p.now() + p.set.StatsPeriod
+	if p.heritage != nil {
+		if err := p.inherit(); err != nil {
+			return err
 		}
+		p.log.Info("process up: " + Version)
+		return nil
 	}
-	p.nextPeriod = p.main.loop.Tick() + p.set.StatsPeriod
+	if err := p.startMetrics(); err != nil {
+		return err
+	}
 	p.log.Info("process up: " + Version)
+	return nil
+}
+
+func (p *Pooler) startMetrics() error {
+	if p.set.MetricsListen == "" {
+		return nil
+	}
+	m, err := newMetrics(p, p.set.MetricsListen)
+	if err != nil {
+		return fmt.Errorf("%s: [pgbouncer] metrics_listen = %s: %w", p.cfg.Path, p.set.MetricsListen, err)
+	}
+	p.metrics = m
 	return nil
 }
 
@@ -294,6 +328,7 @@ func (p *Pooler) Run() error {
 	for _, w := range p.workers[1:] {
 		w.loop.Stop()
 	}
+	p.letGo()
 	others.Wait()
 	p.isAlone = true
 	p.end()
@@ -363,6 +398,10 @@ func (p *Pooler) alone(f func()) {
 	}
 	still.Wait()
 	f()
+	if p.handing != nil {
+		p.handing.goOn = goOn
+		return
+	}
 	close(goOn)
 	p.isAlone = false
 }
@@ -429,6 +468,7 @@ func (p *Pooler) shutdown(how closing) {
 			kept = append(kept, l)
 			continue
 		}
+		l.drain()
 		p.main.loop.Remove(l.fd)
 		l.close()
 	}
@@ -507,7 +547,7 @@ func (p *Pooler) atTurn() {
 		case p.closing == closingServers && !p.busy(nil):
 			p.log.Info("server connections dropped, exiting")
 			p.Stop()
-		case p.closing == closingClients && p.clientCount.Load() == 0:
+		case p.closing == closingClients && p.clientCount.Load() == 0 && !p.lateLogins():
 			p.log.Info("all clients have disconnected, exiting")
 			p.Stop()
 		}
@@ -520,13 +560,16 @@ func (p *Pooler) atSweep(now time.Duration) {
 	if len(p.dying) > 0 {
 		p.alone(p.bury)
 	}
+	if p.suspended != suspendNot {
+		p.alone(func() { p.sweepSuspended(now) })
+	}
 	p.expireAutoDatabases(now)
 	if p.set.PoolIdleTimeout > 0 {
 		p.alone(func() { p.expirePools(now) })
 	}
 	p.sweepPeers(now)
 	p.dns.Sweep()
-	if p.acceptAgain != 0 && now >= p.acceptAgain {
+	if p.acceptAgain != 0 && now >= p.acceptAgain && p.suspended == suspendNot {
 		p.acceptAgain = 0
 		for _, l := range p.listeners {
 			p.main.loop.Modify(l.fd, evloop.Readable)

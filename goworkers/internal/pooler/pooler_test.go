@@ -19,7 +19,12 @@ import (
 	"goworkers/internal/pooler/ini"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if conf := os.Getenv(processEnv); conf != "" {
+		os.Exit(serveInProcess(conf))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // logBuffer keeps the log for the test to look at.
 type logBuffer struct {
@@ -78,21 +83,9 @@ func (r *rig) write(c config) {
 // start runs a pooler until the test ends.
 func start(t testing.TB, c config) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pooler.") // t.TempDir would be too long for a socket's path
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir, conf: filepath.Join(dir, "pgbouncer.ini"), done: make(chan error, 1)}
+	r := newRig(t, c)
 	// Another process may take a port between our asking for a free one and listening.
-	for r.p == nil {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.port = l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		r.write(c)
+	for ; r.p == nil; r.choosePort(c) {
 		cfg, warnings, err := ini.Load(r.conf)
 		if err != nil {
 			t.Fatal(err)
@@ -101,10 +94,11 @@ func start(t testing.TB, c config) *rig {
 		if r.p, err = New(cfg, c.options); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(r.log.String(), "cannot listen on 127.0.0.1:"+fmt.Sprint(r.port)) {
-			r.p.Close()
-			r.p = nil
+		if !strings.Contains(r.log.String(), "cannot listen on 127.0.0.1:"+fmt.Sprint(r.port)) {
+			break
 		}
+		r.p.Close()
+		r.p = nil
 	}
 	go func() { r.done <- r.p.Run() }()
 	t.Cleanup(func() {
@@ -117,6 +111,31 @@ func start(t testing.TB, c config) *rig {
 		}
 	})
 	return r
+}
+
+// newRig writes the configuration of a pooler and starts none.
+func newRig(t testing.TB, c config) *rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pooler.") // t.TempDir would be too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &rig{t: t, dir: dir, conf: filepath.Join(dir, "pgbouncer.ini"), done: make(chan error, 1)}
+	r.choosePort(c)
+	return r
+}
+
+// choosePort writes the configuration with a port that is free.
+func (r *rig) choosePort(c config) {
+	r.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.port = l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	r.write(c)
 }
 
 // dsn leads through the pooler; more is added to it and wins.

@@ -30,7 +30,7 @@ func columns(text string) []pgwire.Column {
 	var list []pgwire.Column
 	for _, f := range strings.Fields(text) {
 		name, typ, _ := strings.Cut(f, ":")
-		oid := map[string]uint32{"": pgwire.OIDText, "i": pgwire.OIDInt4, "q": pgwire.OIDInt8, "n": pgwire.OIDNumeric}[typ]
+		oid := map[string]uint32{"": pgwire.OIDText, "i": pgwire.OIDInt4, "q": pgwire.OIDInt8, "n": pgwire.OIDNumeric, "b": pgwire.OIDBytea}[typ]
 		list = append(list, pgwire.Column{Name: name, OID: oid})
 	}
 	return list
@@ -94,9 +94,12 @@ func init() {
 
 func (k *console) show(what string, invalid error) error {
 	k.tag = "SHOW"
-	if what == "help" {
+	switch what {
+	case "help":
 		k.send(helpNotice())
 		return nil
+	case "fds", wordFDs:
+		return k.showFDs(what == wordFDs)
 	}
 	var t table
 	if value, ok := driverParams[what]; ok {

@@ -3,7 +3,10 @@
 
 package pooler
 
-import "strconv"
+import (
+	"strconv"
+	"sync/atomic"
+)
 
 // statement is a text that clients have prepared, with the types of its parameters.
 // It lives as long as a client or a server knows it.
@@ -17,7 +20,7 @@ type statement struct {
 // statements are the texts of one loop.
 type statements struct {
 	byBody map[string]*statement
-	lastID uint64
+	lastID *atomic.Uint64 // of all loops: a server may come to another one
 }
 
 // get finds a text, or takes it in. The caller owns the reference.
@@ -29,11 +32,20 @@ func (ss *statements) get(body []byte) *statement {
 	if ss.byBody == nil {
 		ss.byBody = map[string]*statement{}
 	}
-	ss.lastID++
 	key := string(body)
-	st := &statement{name: strconv.AppendUint([]byte("PGBOUNCER_"), ss.lastID, 10), body: []byte(key), key: key, refs: 1}
+	st := &statement{name: strconv.AppendUint([]byte("PGBOUNCER_"), ss.lastID.Add(1), 10), body: []byte(key), key: key, refs: 1}
 	ss.byBody[key] = st
 	return st
+}
+
+// keep takes in a text that has its name already, as far as no other one has its body.
+func (ss *statements) keep(st *statement) {
+	if ss.byBody == nil {
+		ss.byBody = map[string]*statement{}
+	}
+	if ss.byBody[st.key] == nil {
+		ss.byBody[st.key] = st
+	}
 }
 
 // drop gives a reference back.

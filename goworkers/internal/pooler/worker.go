@@ -42,6 +42,7 @@ func newWorker(p *Pooler, index int) (*worker, error) {
 		Pooler: p, index: index, clients: map[*client]struct{}{}, logins: map[*client]struct{}{},
 		linger: map[*client]struct{}{}, carriers: map[*carrier]struct{}{},
 	}
+	w.statements.lastID = &p.lastText
 	hooks := evloop.Hooks{Sweep: w.sweep, Turn: w.turn}
 	var err error
 	w.loop, err = evloop.New(p.began, hooks)
@@ -59,7 +60,7 @@ func (w *worker) background(work func() func()) {
 
 // run carries out what the state machine has decided.
 func (w *worker) run() {
-	if w.draining {
+	if w.draining || w.loop.Frozen() {
 		return
 	}
 	w.draining = true
@@ -159,10 +160,14 @@ func ownerOf[T any](s *pool.Server) (t T, ok bool) {
 
 // turn is the end of each turn of the loop.
 func (w *worker) turn() {
+	if w.loop.Frozen() {
+		return
+	}
 	w.run()
 	if w == w.main {
 		w.atTurn()
-	} else if w.changed && w.awaited.Load() {
+		w.letGo()
+	} else if (w.changed || w.suspended != suspendNot) && w.awaited.Load() {
 		w.main.loop.Post(func() {})
 	}
 	w.changed = false
@@ -171,6 +176,12 @@ func (w *worker) turn() {
 // sweep does what time brings.
 func (w *worker) sweep() {
 	now := w.loop.Now()
+	if w.loop.Frozen() {
+		if w == w.main {
+			w.sweepHanding(now)
+		}
+		return
+	}
 	w.manager.Sweep(now)
 	w.run()
 	for _, pl := range w.manager.Pools() {
@@ -262,7 +273,9 @@ func (w *worker) sweepPool(pl *dbPool, now time.Duration) {
 	for _, s := range again {
 		s.cancelLost()
 	}
-	w.notifyWaiters(pl, now)
+	if w.suspended == suspendNot {
+		w.notifyWaiters(pl, now)
+	}
 	if pl.limits.clientIdle <= 0 && pl.limits.query <= 0 {
 		return
 	}

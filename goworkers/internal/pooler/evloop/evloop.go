@@ -13,6 +13,7 @@ package evloop
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -66,6 +67,10 @@ type Loop struct {
 	buf          []byte
 	events       [256]syscall.EpollEvent
 	hooks        Hooks
+	frozen       bool
+	asleep       int // while frozen: the epoll instance of all descriptors
+	keep         int // while frozen: the descriptor that is served, or -1
+	keepEvents   Events
 
 	mu       sync.Mutex
 	posted   []func()
@@ -96,6 +101,9 @@ func New(start time.Time, hooks Hooks) (*Loop, error) {
 // Close gives the loop's own descriptors back; call it after Run has returned.
 func (l *Loop) Close() {
 	syscall.Close(l.epfd)
+	if l.frozen {
+		syscall.Close(l.asleep)
+	}
 	syscall.Close(l.wakefd)
 }
 
@@ -122,7 +130,7 @@ func (l *Loop) Add(fd int, ev Events, h Handler) error {
 	l.gen++
 	l.slots[fd] = slot{h, l.gen}
 	e := syscall.EpollEvent{Events: uint32(ev), Fd: int32(fd), Pad: l.gen}
-	if err := syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
+	if err := syscall.EpollCtl(l.poll(fd), syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
 		l.slots[fd] = slot{}
 		return fmt.Errorf("watch descriptor %d: %w", fd, err)
 	}
@@ -132,7 +140,10 @@ func (l *Loop) Add(fd int, ev Events, h Handler) error {
 // Modify changes what fd's handler waits for.
 func (l *Loop) Modify(fd int, ev Events) error {
 	e := syscall.EpollEvent{Events: uint32(ev), Fd: int32(fd), Pad: l.slots[fd].gen}
-	if err := syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_MOD, fd, &e); err != nil {
+	if l.frozen && fd == l.keep {
+		l.keepEvents = ev
+	}
+	if err := syscall.EpollCtl(l.poll(fd), syscall.EPOLL_CTL_MOD, fd, &e); err != nil {
 		return fmt.Errorf("watch descriptor %d: %w", fd, err)
 	}
 	return nil
@@ -140,9 +151,18 @@ func (l *Loop) Modify(fd int, ev Events) error {
 
 // Remove forgets fd; events of it that this turn has fetched already are dropped.
 func (l *Loop) Remove(fd int) {
+	if fd >= len(l.slots) {
+		return // it was never added
+	}
 	l.slots[fd] = slot{}
 	var e syscall.EpollEvent
 	syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_DEL, fd, &e)
+	if l.frozen {
+		syscall.EpollCtl(l.asleep, syscall.EPOLL_CTL_DEL, fd, &e)
+		if fd == l.keep {
+			l.keep = -1
+		}
+	}
 }
 
 // Post has f run in the loop's thread; any goroutine may call it. It reports
@@ -185,11 +205,21 @@ func (w wake) Ready(Events) {
 	syscall.RawSyscall(syscall.SYS_READ, uintptr(l.wakefd), uintptr(unsafe.Pointer(&count)), 8)
 	l.mu.Lock()
 	posted := l.posted
-	l.posted = nil
 	l.signaled = false
+	if l.frozen {
+		l.mu.Unlock()
+		return
+	}
+	l.posted = nil
 	l.mu.Unlock()
-	for _, f := range posted {
+	for i, f := range posted {
 		f()
+		if l.frozen {
+			l.mu.Lock()
+			l.posted = append(slices.Clone(posted[i+1:]), l.posted...)
+			l.mu.Unlock()
+			return
+		}
 	}
 }
 
@@ -206,6 +236,9 @@ func (l *Loop) Run() error {
 		l.Tick()
 		for i := range n {
 			e := &l.events[i]
+			if l.frozen && int(e.Fd) != l.wakefd && int(e.Fd) != l.keep {
+				continue // fetched before
+			}
 			// An earlier handler of this turn may have closed the descriptor, and
 			// a new connection may have got its number: the generation tells.
 			if s := &l.slots[e.Fd]; s.h != nil && s.gen == e.Pad {
@@ -223,7 +256,7 @@ func (l *Loop) Run() error {
 		}
 		if l.stopping.Load() {
 			l.mu.Lock()
-			done := len(l.posted) == 0
+			done := l.frozen || len(l.posted) == 0
 			l.mu.Unlock()
 			if done {
 				return nil
