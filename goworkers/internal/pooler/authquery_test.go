@@ -3,6 +3,7 @@ package pooler
 import (
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,41 @@ grant select on pg_catalog.pg_authid to asker;
 	conn := r.connect("d", "user=carol password=sing", evil)
 	if got := value[string](t, conn, "show search_path"); got != "evil, pg_catalog" {
 		t.Errorf("search_path of the client: %q", got)
+	}
+}
+
+// What the README tells an operator to do.
+func TestAuthQueryOfTheReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(begin string) string {
+		_, text, found := strings.Cut(string(readme), "    "+begin)
+		if !found {
+			t.Fatalf("README.md has no %q", begin)
+		}
+		text, _, _ = strings.Cut(text, "\n\n")
+		return begin + text
+	}
+	server := guarded(t, asker+block("create schema pooler"))
+	var settings []string
+	for _, line := range strings.Split(block("auth_user = asker"), "\n") {
+		setting, _, _ := strings.Cut(line, "#")
+		settings = append(settings, strings.TrimSpace(setting))
+	}
+	r := start(t, config{
+		databases: leading("mydb", server) + leading("*", server),
+		authFile:  authLine("postgres", "x") + authLine("asker", "ask"),
+		settings:  "auth_type = scram-sha-256\n" + strings.Join(settings, "\n"),
+	})
+	for _, db := range []string{"mydb", "other"} {
+		r.enters(t, "carol", db, "user=carol password=sing")
+		r.bounces(t, "SASL authentication failed", db, "user=bob password=build")
+		r.bounces(t, "no such user", db, "user=nobody password=x")
+	}
+	if _, err := r.try("mydb", "user=asker password=ask"); err != nil {
+		t.Error(err)
 	}
 }
 
