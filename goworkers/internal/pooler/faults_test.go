@@ -221,7 +221,7 @@ const childEnv = "POOLER_TEST_CHILD"
 // child runs the test's own program again: a pooler in a process of its own.
 func child(t *testing.T, conf string, files uint64) *osexec.Cmd {
 	t.Helper()
-	cmd := osexec.Command(os.Args[0], "-test.run=^TestChild$")
+	cmd := osexec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, conf, files))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -234,27 +234,25 @@ func child(t *testing.T, conf string, files uint64) *osexec.Cmd {
 	return cmd
 }
 
-// TestChild is the process that child starts, and nothing otherwise.
-func TestChild(t *testing.T) {
+// runChild is what the process that child starts does in place of tests.
+func runChild(how string) error {
 	var conf string
 	var files uint64
-	if _, err := fmt.Sscan(os.Getenv(childEnv), &conf, &files); err != nil {
-		return
+	if _, err := fmt.Sscan(how, &conf, &files); err != nil {
+		return err
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files}); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	cfg, warnings, err := ini.Load(conf)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	p, err := New(cfg, Options{Warnings: warnings})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
+	return p.Run()
 }
 
 // files writes a configuration without starting anything.
@@ -350,18 +348,18 @@ func TestTenThousandClientsWait(t *testing.T) {
 
 func TestSignalsInEachState(t *testing.T) {
 	db := pgtest.DB(t)
-	states := map[string]func(r *rig){
-		"idle":   func(*rig) {},
-		"paused": func(r *rig) { r.console("pause") },
-		"busy":   func(r *rig) { exec(r.t, r.connect("d"), "begin") },
-		"clients wait": func(r *rig) {
+	states := map[string]func(t *testing.T, r *rig){
+		"idle":   func(*testing.T, *rig) {},
+		"paused": func(t *testing.T, r *rig) { r.console("pause") },
+		"busy":   func(t *testing.T, r *rig) { exec(t, r.connect("d"), "begin") },
+		"clients wait": func(t *testing.T, r *rig) {
 			r.console("pause")
 			go r.tryQuery("d")
 			r.waitFor("one waits", func() bool { return r.pool("d")["cl_waiting"] != "0" })
 		},
-		"waits to end":   func(r *rig) { exec(r.t, r.connect("d"), "begin"); r.p.Signal(syscall.SIGTERM) },
-		"waits to pause": func(r *rig) { exec(r.t, r.connect("d"), "begin"); r.p.Signal(syscall.SIGUSR1) },
-		"logs in": func(r *rig) {
+		"waits to end":   func(t *testing.T, r *rig) { exec(t, r.connect("d"), "begin"); r.p.Signal(syscall.SIGTERM) },
+		"waits to pause": func(t *testing.T, r *rig) { exec(t, r.connect("d"), "begin"); r.p.Signal(syscall.SIGUSR1) },
+		"logs in": func(t *testing.T, r *rig) {
 			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
 			if err != nil {
 				r.t.Fatal(err)
@@ -381,7 +379,7 @@ func TestSignalsInEachState(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %v", name, tc.signals), func(t *testing.T) {
 				t.Parallel()
 				r := start(t, config{databases: entry("d", db), settings: "threads = 2\nclient_login_timeout = 5"})
-				reach(r)
+				reach(t, r)
 				for _, sig := range tc.signals {
 					r.p.Signal(sig)
 				}
