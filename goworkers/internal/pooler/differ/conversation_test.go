@@ -33,8 +33,9 @@ package differ
 //
 // "c< until" takes words after the type: xN reads up to the Nth such message, only=a,b
 // shows these columns of rows, only= shows that there are rows, sorted puts them in
-// order. When all steps are done, every client that is still there stops sending; what
-// comes before the end of its connection is in the trace too.
+// order, brief leaves ParameterStatus and BackendKeyData out. When all steps are done, every
+// client that is still there stops sending; what comes before the end of its connection is
+// in the trace too.
 
 import (
 	"fmt"

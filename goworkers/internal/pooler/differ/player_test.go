@@ -56,7 +56,7 @@ func play(conv *conversation, in *instance, database string) (string, error) {
 		conv: conv, in: in, id: id, config: conv.config.copy(), clients: map[string]*client{},
 		render: &renderer{
 			hidden: conv.hidden, pids: map[string]string{},
-			replace: strings.NewReplacer(database, "{database}", in.addr, "{address}", listenPort, "{port}", in.dir, "{dir}",
+			replace: strings.NewReplacer(database, "{database}", in.addr, "{address}", listenPort, "{port}", in.serverPort, "{server port}", in.dir, "{dir}",
 				in.server, "{server}"),
 		},
 	}
@@ -309,13 +309,15 @@ func (p *player) read(c *client, words []word) error {
 // until reads messages up to the one that is asked for.
 func (p *player) until(c *client, name string, words []word) error {
 	var only []string
-	sorted, times := false, 1
+	sorted, brief, times := false, false, 1
 	for _, w := range words {
 		switch key, value, ok := strings.Cut(w.text, "="); {
 		case ok && key == "only":
 			only = strings.Split(value, ",")
 		case w.text == "sorted":
 			sorted = true
+		case w.text == "brief":
+			brief = true
 		case strings.HasPrefix(w.text, "x"):
 			a := &args{words: []word{{text: w.text[1:]}}}
 			if times = a.number(); a.err != nil {
@@ -352,7 +354,10 @@ func (p *player) until(c *client, name string, words []word) error {
 			return err
 		}
 		line := p.render.message(&c.cols, typ, body)
-		if !ofPgBouncer.MatchString(line) {
+		switch {
+		case ofPgBouncer.MatchString(line):
+		case brief && (typ == pgwire.MsgParameterStatus || typ == pgwire.MsgBackendKeyData):
+		default:
 			p.say("  %s", line)
 		}
 		if what, _, _ := strings.Cut(line, " "); what == name {
@@ -460,7 +465,7 @@ func (p *player) console(query string) ([]map[string]string, error) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(stepLimit))
 	out := pgwire.AppendStartup(nil, []pgwire.Param{{Name: "user", Value: "admin"}, {Name: "database", Value: "pgbouncer"}})
-	if _, err := conn.Write(pgwire.AppendQuery(out, query)); err != nil {
+	if _, err := conn.Write(out); err != nil {
 		return nil, err
 	}
 	var names []string
@@ -484,7 +489,12 @@ func (p *player) console(query string) ([]map[string]string, error) {
 			report, _ := pgwire.ParseReport(body)
 			return nil, report
 		case pgwire.MsgReadyForQuery:
-			ready++
+			if ready++; ready == 2 {
+				break
+			}
+			if _, err := conn.Write(pgwire.AppendQuery(nil, query)); err != nil {
+				return nil, err
+			}
 		case pgwire.MsgRowDescription:
 			cols, err := pgwire.ParseRowDescription(body)
 			if err != nil {
