@@ -10,7 +10,7 @@ package differ
 //	                            database, $port for its port, $silent for
 //	                            a port of $address where nobody answers. The entry db is there unless it is given
 //	users u = pool_mode=session an entry of [users]
-//	secret u text               a line of auth_file; postgres, admin and stats are there anyway
+//	secret u [text]             a line of auth_file; postgres, admin and stats are there anyway
 //	hba host all all ... trust  a line of $dir/hba.txt, $dir being the product's folder
 //	hide column ...             result columns whose values vary
 //	differs PRODUCT: reason     a difference that is meant
@@ -26,6 +26,8 @@ package differ
 //	c< byte                     read one byte
 //	c< nothing [N]              nothing comes for 150 (N) ms
 //	c close                     close, without a Terminate
+//	                            {id} in a word is a number that other plays do not have, {number of c}
+//	                            the id that the console calls c by
 //	wait DATABASE column=value  until the console's SHOW POOLS has a row like that
 //	wait "SHOW ..." column=...  the same of another command
 //	config set k = v            change the file: a line of the configuration, as above
@@ -161,10 +163,7 @@ func (c *conversation) headLine(line string) (err error) {
 func (c *config) add(line string) error {
 	what, rest, _ := strings.Cut(line, " ")
 	if what == "secret" {
-		user, secret, ok := strings.Cut(rest, " ")
-		if !ok {
-			return fmt.Errorf("want: secret USER TEXT")
-		}
+		user, secret, _ := strings.Cut(rest, " ")
 		put(&c.secrets, user, secret)
 		return nil
 	}

@@ -102,7 +102,16 @@ func (p *player) stuck(format string, values ...any) error {
 func (p *player) step(s step) error {
 	s.words = slices.Clone(s.words) // other plays have another id
 	for i := range s.words {
-		s.words[i].text = strings.ReplaceAll(s.words[i].text, "{id}", p.id)
+		text := strings.ReplaceAll(s.words[i].text, "{id}", p.id)
+		if before, rest, ok := strings.Cut(text, "{number of "); ok {
+			name, after, _ := strings.Cut(rest, "}")
+			number, err := p.number(name)
+			if err != nil {
+				return err
+			}
+			text = before + number + after
+		}
+		s.words[i].text = text
 	}
 	switch s.verb {
 	case "wait":
@@ -162,6 +171,25 @@ func (p *player) key(name string) ([]byte, error) {
 		return nil, fmt.Errorf("client %q has no cancel key", name)
 	}
 	return c.key, nil
+}
+
+// number is what SHOW CLIENTS calls a client's id.
+func (p *player) number(name string) (string, error) {
+	c := p.clients[name]
+	if c == nil {
+		return "", fmt.Errorf("no client %q", name)
+	}
+	rows, err := p.console("show clients")
+	if err != nil {
+		return "", p.stuck("show clients: %v", err)
+	}
+	port := fmt.Sprint(c.conn.LocalAddr().(*net.TCPAddr).Port)
+	for _, row := range rows {
+		if row["port"] == port {
+			return row["id"], nil
+		}
+	}
+	return "", p.stuck("%s is not in show clients", name)
 }
 
 func (p *player) connect(name, network string) (*client, error) {
