@@ -517,10 +517,11 @@ func (p *player) console(query string) ([]map[string]string, error) {
 			report, _ := pgwire.ParseReport(body)
 			return nil, report
 		case pgwire.MsgReadyForQuery:
+			next := pgwire.AppendQuery(nil, query)
 			if ready++; ready == 2 {
-				break
+				next = pgwire.AppendTerminate(nil)
 			}
-			if _, err := conn.Write(pgwire.AppendQuery(nil, query)); err != nil {
+			if _, err := conn.Write(next); err != nil {
 				return nil, err
 			}
 		case pgwire.MsgRowDescription:
@@ -543,5 +544,7 @@ func (p *player) console(query string) ([]map[string]string, error) {
 			rows = append(rows, row)
 		}
 	}
-	return rows, nil
+	// It must not be counted by what the conversation asks next.
+	_, err = io.Copy(io.Discard, conn)
+	return rows, err
 }
