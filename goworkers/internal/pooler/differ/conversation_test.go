@@ -32,6 +32,7 @@ package differ
 //	wait "SHOW ..." column=...  the same of another command
 //	config set k = v            change the file: a line of the configuration, as above
 //	signal NAME                 send HUP, USR1, ... to the product
+//	exit                        until the product has ended
 //
 // "c< until" takes words after the type: xN reads up to the Nth such message, only=a,b
 // shows these columns of rows, only= shows that there are rows, sorted puts them in
@@ -208,7 +209,7 @@ func (c config) copy() config {
 
 var (
 	stepPattern = regexp.MustCompile(`^([A-Za-z]\w*)([>+<]) *(.*)$`)
-	ownSteps    = map[string]bool{"wait": true, "config": true, "signal": true}
+	ownSteps    = map[string]bool{"wait": true, "config": true, "signal": true, "exit": true}
 )
 
 func parseStep(line string) (step, error) {
@@ -230,7 +231,7 @@ func parseStep(line string) (step, error) {
 		return s, err
 	}
 	switch s.verb {
-	case ">", "+", "<", "connect", "login", "split", "close", "wait", "config", "signal":
+	case ">", "+", "<", "connect", "login", "split", "close", "wait", "config", "signal", "exit":
 		return s, nil
 	}
 	return s, fmt.Errorf("unknown step %q", line)

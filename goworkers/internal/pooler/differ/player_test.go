@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	stepLimit = 15 * time.Second       // what should come has come by then
+	stepLimit = 10 * time.Second       // what should come has come by then
 	quiet     = 150 * time.Millisecond // and for this long is nothing
 )
 
@@ -122,6 +122,14 @@ func (p *player) step(s step) error {
 			return err
 		}
 		return p.in.write(p.config)
+	case "exit":
+		select {
+		case <-p.in.exited:
+		case <-time.After(stepLimit):
+			return p.stuck("it runs on")
+		}
+		p.say("  status %d", p.in.cmd.ProcessState.ExitCode())
+		return nil
 	case "signal":
 		signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2,
 			"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}
