@@ -119,9 +119,11 @@ func trace(t *testing.T, conv *conversation, p *product, db *pgtest.Database) st
 	if err != nil {
 		t.Errorf("%v\n%s", err, trace)
 	}
-	if t.Failed() {
-		t.Logf("%s's log:\n%s", p.name, &in.log)
-	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s's log:\n%s", p.name, &in.log)
+		}
+	})
 	return trace
 }
 
