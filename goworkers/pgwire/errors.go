@@ -21,7 +21,7 @@ const CodeProtocolViolation = "08P01"
 // sent. As an error it reads like psql prints it.
 type Report struct {
 	Severity   string // S, may be translated
-	SeverityV  string // V, never translated; when building, empty means Severity
+	SeverityV  string // V, never translated; only PostgreSQL itself sends it
 	Code       string // C, the SQLSTATE
 	Message    string // M
 	Detail     string // D
@@ -126,7 +126,8 @@ func AppendNoticeResponse(dst []byte, rep *Report) []byte {
 	return appendReport(dst, MsgNoticeResponse, rep)
 }
 
-// AppendFatal appends the ErrorResponse that a middleman sends before it closes.
+// AppendFatal appends the ErrorResponse that a middleman sends before it closes: as
+// PgBouncer's, it has only severity, SQLSTATE and message.
 func AppendFatal(dst []byte, code, message string) []byte {
 	return AppendErrorResponse(dst, &Report{Severity: SeverityFatal, Code: code, Message: message})
 }
@@ -135,9 +136,6 @@ func appendReport(dst []byte, typ byte, rep *Report) []byte {
 	dst, mark := beginMessage(dst, typ)
 	for i := 0; i < len(reportOrder); i++ {
 		value := *rep.field(reportOrder[i])
-		if reportOrder[i] == 'V' && value == "" {
-			value = rep.Severity
-		}
 		if value == "" {
 			continue
 		}
