@@ -82,6 +82,7 @@ type dbPool struct {
 	limits    timeouts
 	welcome   []byte // ParameterStatus of the parameters that are not tracked
 	defaults  vars
+	told      toldSet // of the tracked parameters, those whose values servers tell
 	stats     counters
 	events    poolEvents
 	shown     [2]counters // stats at the last two ends of a stats period
@@ -207,7 +208,7 @@ func (pl *dbPool) configure() {
 	}
 	pl.mode = u.PoolMode.Or(db.PoolMode.Or(set.PoolMode))
 	pl.prepares = pl.mode != ini.PoolSession && set.MaxPreparedStatements > 0
-	pl.readsTags = pl.prepares || pl.mode != ini.PoolSession && set.SessionStateGuard != ini.LeakIgnore
+	pl.setReadsTags()
 	pl.limits = timeouts{
 		query:           u.QueryTimeout.Or(set.QueryTimeout),
 		transaction:     u.TransactionTimeout.Or(set.TransactionTimeout),
@@ -289,18 +290,28 @@ func (pl *dbPool) startupParams() []pgwire.Param {
 	return params
 }
 
+// setReadsTags works out whether the tags of clients' commands are looked at.
+func (pl *dbPool) setReadsTags() {
+	allReported := pl.told == 1<<len(pl.w.tracked)-1
+	pl.readsTags = pl.prepares || pl.mode != ini.PoolSession && (pl.w.set.SessionStateGuard != ini.LeakIgnore || !allReported)
+}
+
 // rememberWelcome keeps what the first server said for the clients to come.
 func (pl *dbPool) rememberWelcome(s *server) {
 	if pl.welcome != nil {
 		return
 	}
 	pl.welcome = []byte{}
+	pl.told = 0
 	for _, param := range s.params {
-		if pl.w.tracked.index(param.Name) < 0 {
+		if i := pl.w.tracked.index(param.Name); i >= 0 {
+			pl.told |= 1 << i
+		} else {
 			pl.welcome = pgwire.AppendParameterStatus(pl.welcome, param.Name, param.Value)
 		}
 	}
 	pl.defaults = s.vars
+	pl.setReadsTags()
 }
 
 // restart has every server replaced and the welcome asked for anew.

@@ -341,7 +341,7 @@ func (c *client) welcome() {
 		if set[i] == "" {
 			set[i] = defaults[i]
 		}
-		if set[i] != "" {
+		if set[i] != "" || pl.told.has(i) {
 			out = pgwire.AppendParameterStatus(out, name, set[i])
 		}
 	}

@@ -269,7 +269,7 @@ func (s *server) handleOwn(typ byte, body []byte) {
 	case pgwire.MsgParameterStatus:
 		s.parameterStatus(body, nil)
 	case pgwire.MsgCommandComplete:
-		if s.pl.readsTags {
+		if s.phase != serverVars {
 			s.tag(body)
 		}
 	case pgwire.MsgBackendKeyData:
@@ -456,7 +456,7 @@ func (w *worker) link(c *client, s *server) bool {
 	if c.vars == s.vars {
 		return true
 	}
-	w.scratch = w.tracked.appendChanges(w.scratch[:0], c.vars, s.vars)
+	w.scratch = w.tracked.appendChanges(w.scratch[:0], c.vars, s.vars, s.pl.told)
 	if len(w.scratch) == 0 {
 		return true
 	}
@@ -478,17 +478,22 @@ func (s *server) varsDone() {
 		return
 	}
 	// The server's spelling is the one that the next comparison meets.
-	set, server := c.vars.Value(), s.vars.Value()
-	for i, name := range s.w.tracked {
-		if server[i] != "" {
-			if set[i] != server[i] {
-				c.about().Debug("varcache_set_canonical: setting " + name + " to its canonical version " + set[i] + " -> " + server[i])
-			}
-			set[i] = server[i]
+	asked := c.vars
+	c.vars, s.vars = s.w.tracked.settle(c.vars, s.vars, s.pl.told)
+	if asked != c.vars {
+		c.logCanonical(asked)
+	}
+	c.resume()
+}
+
+// logCanonical tells which values of the client its server spells otherwise than asked.
+func (c *client) logCanonical(asked vars) {
+	a, b := asked.Value(), c.vars.Value()
+	for i, name := range c.w.tracked {
+		if a[i] != b[i] {
+			c.about().Debug("varcache_set_canonical: setting " + name + " to its canonical version " + a[i] + " -> " + b[i])
 		}
 	}
-	c.vars = uniqueVars(set)
-	c.resume()
 }
 
 // ownQuery runs a reset or check query.

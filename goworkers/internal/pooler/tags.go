@@ -27,6 +27,9 @@ func (s *server) tag(body []byte) {
 	case "DISCARD ALL":
 		s.session = session{}
 		s.discarded()
+		s.vars = s.w.tracked.forget(s.vars, s.pl.told, "")
+	case "RESET":
+		s.vars = s.w.tracked.forget(s.vars, s.pl.told, unsureValue)
 	case "DEALLOCATE ALL":
 		s.discarded()
 	case "BEGIN", "START TRANSACTION":
