@@ -44,7 +44,7 @@ func TestOptionsMeanWhatTheServerTakes(t *testing.T) {
 			}
 			last := map[string]string{}
 			for _, p := range params {
-				last[p.Name] = p.Value
+				last[strings.ReplaceAll(p.Name, "-", "_")] = p.Value
 			}
 			for name, value := range last {
 				got, _, err := s.query("show " + name)

@@ -37,9 +37,9 @@ func (k StartupKind) String() string {
 }
 
 const (
-	// MaxStartupSize is the largest opening packet, its four length bytes included:
-	// the limit of the server itself.
-	MaxStartupSize = 10000 + 4
+	// MaxStartupSize is the largest opening packet, its four length bytes included.
+	// Servers themselves take 10004 bytes, but a pooler gives them much of it by SET.
+	MaxStartupSize = 64 << 10
 
 	// StartupHeaderSize is what ParseStartupHeader needs.
 	StartupHeaderSize = 8
@@ -62,8 +62,9 @@ var ErrProtocolVersion = errors.New("unsupported frontend protocol")
 
 // ParseStartupHeader reads the first bytes of a connection and tells the kind and the
 // whole size of the packet, so that a caller can wait for it: ok is false while buf is
-// shorter than StartupHeaderSize. size is never above MaxStartupSize. A first byte of
-// DirectTLS is the caller's to test before.
+// shorter than StartupHeaderSize. size is never above MaxStartupSize. A CancelRequest of
+// a wrong size is an error that tells the kind. A first byte of DirectTLS is the caller's
+// to test before.
 func ParseStartupHeader(buf []byte) (kind StartupKind, size int, ok bool, err error) {
 	if len(buf) < StartupHeaderSize {
 		return 0, 0, false, nil
@@ -81,7 +82,7 @@ func ParseStartupHeader(buf []byte) (kind StartupKind, size int, ok bool, err er
 		kind = GSSENCRequest
 	case codeCancel:
 		if size < minCancelSize || size > maxCancelSize {
-			return 0, 0, false, fmt.Errorf("%w: CancelRequest of %d bytes", ErrMalformed, size)
+			return CancelRequest, 0, false, fmt.Errorf("%w: CancelRequest of %d bytes", ErrMalformed, size)
 		}
 		return CancelRequest, size, true, nil
 	default:
@@ -246,7 +247,8 @@ func ParseNegotiateProtocolVersion(body []byte) (minor uint16, options []string,
 
 // ParseOptions decodes the startup parameter "options" as far as it sets parameters:
 // words parted by blanks, a backslash takes the next character as it is; each word is
-// -c NAME=VALUE, -cNAME=VALUE or --NAME=VALUE. In a NAME, '-' means '_'.
+// -c NAME=VALUE, -cNAME=VALUE or --NAME=VALUE. Names come as they stand; in those of
+// parameters '-' means '_'.
 // Manual: "libpq connection parameters", options.
 func ParseOptions(options string) ([]Param, error) {
 	var params []Param
@@ -272,7 +274,7 @@ func ParseOptions(options string) ([]Param, error) {
 		if !found || name == "" {
 			return nil, fmt.Errorf("options: %q is not NAME=VALUE", setting)
 		}
-		params = append(params, Param{strings.ReplaceAll(name, "-", "_"), value})
+		params = append(params, Param{name, value})
 	}
 	return params, nil
 }

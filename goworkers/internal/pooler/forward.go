@@ -151,14 +151,14 @@ walk:
 	for i < len(data) {
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
 		if err != nil {
-			wrong = toldBadPacket
+			wrong = badHeader(data[i : i+pgwire.HeaderSize])
 			break
 		}
 		if !ok {
 			break
 		}
 		if size > c.w.set.MaxPacketSize {
-			wrong = "packet larger than max_packet_size"
+			wrong = badHeader(data[i : i+pgwire.HeaderSize])
 			break
 		}
 		switch typ {
@@ -181,7 +181,7 @@ walk:
 				break walk
 			}
 		default:
-			wrong = "unexpected message from client: " + pgwire.TypeName(typ, true)
+			wrong = toldUnknown
 			break walk
 		}
 		if s == nil {

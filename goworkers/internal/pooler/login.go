@@ -4,7 +4,7 @@ package pooler
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
 	"os"
 	"strings"
 	"syscall"
@@ -19,6 +19,11 @@ import (
 const (
 	// maxLoginMessage bounds password messages: those of auth_file's secrets fit.
 	maxLoginMessage = pgwire.MaxSecretSize + 1024
+
+	// maxUserName is the longest name that auth_file can have, maxDatabaseName the
+	// longest that a server can.
+	maxUserName     = 127
+	maxDatabaseName = 63
 
 	// tlsHandshake is the first byte of a client that begins with TLS unasked.
 	tlsHandshake = 0x16
@@ -97,13 +102,22 @@ func (c *client) startupPacket(data []byte) int {
 		c.beginTLS(data)
 		return len(data)
 	}
+	if first := data[0]; first == tlsHandshake || first >= 'A' && first <= 'Z' || first >= 'a' && first <= 'z' {
+		// Another protocol, or a message that comes too early: an error would be noise.
+		w.closeClient(c, "bad startup packet")
+		return 0
+	}
 	kind, size, ok, err := pgwire.ParseStartupHeader(data)
-	if err != nil {
-		why := "bad startup packet"
-		if errors.Is(err, pgwire.ErrProtocolVersion) {
-			why = "unsupported frontend protocol: only version 3 is known"
-		}
-		w.failClient(c, "", why)
+	switch {
+	case err == nil:
+	case kind == pgwire.CancelRequest:
+		w.closeClient(c, "bad cancel request")
+		return 0
+	case binary.BigEndian.Uint16(data[4:]) == 2:
+		w.failClient(c, "", "old V2 protocol not supported")
+		return 0
+	default:
+		w.failClient(c, "", badHeader(data[:pgwire.StartupHeaderSize]))
 		return 0
 	}
 	if !ok || size > len(data) {
@@ -139,7 +153,7 @@ func (c *client) startupPacket(data []byte) int {
 	case pgwire.StartupMessage:
 		startup, err := pgwire.ParseStartup(packet)
 		if err != nil {
-			w.failClient(c, "", "bad startup packet")
+			w.failClient(c, "", "invalid startup packet layout: expected terminator as last byte")
 			return 0
 		}
 		if w.set.ClientTLS.SSLMode >= ini.SSLRequire && c.tls == nil && !c.unix {
@@ -184,6 +198,12 @@ func (c *client) startup(startup pgwire.Startup) {
 		p.failClient(c, "", "no username supplied")
 		return
 	}
+	if len(login.user) > maxUserName {
+		p.failClient(c, "", "username too long")
+		return
+	}
+	// As servers do, which would find such a database.
+	login.dbName = login.dbName[:min(len(login.dbName), maxDatabaseName)]
 	if value, ok := startup.Get("replication"); ok {
 		if login.replication, ok = parseReplication(value); !ok {
 			p.failClient(c, "", `invalid value for parameter "replication": "`+value+`"`)
@@ -271,7 +291,7 @@ func (c *client) takeOptions(set *varSet, options string) bool {
 		return false
 	}
 	for _, param := range params {
-		if i := c.w.tracked.index(param.Name); i >= 0 {
+		if i := c.w.tracked.index(strings.ReplaceAll(param.Name, "-", "_")); i >= 0 {
 			set[i] = param.Value
 		} else if !ignored && !c.w.set.ignores(param.Name) {
 			c.w.failClient(c, "", "unsupported startup parameter in options: "+param.Name)

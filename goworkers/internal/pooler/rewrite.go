@@ -4,6 +4,8 @@
 package pooler
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
 
 	"goworkers/internal/pooler/evloop"
@@ -27,7 +29,9 @@ const maxNames = evloop.BufferSize / 4
 const (
 	toldNoStatement = "prepared statement did not exist"
 	toldNameInUse   = "prepared statement name is already in use"
-	toldBadPacket   = "bad packet header"
+	toldBadPacket   = "failed to parse packet"
+	toldBadParse    = "broken Parse packet"
+	toldUnknown     = "unknown pkt"
 )
 
 // rewrite handles a Parse, Bind, Describe or Close of which msg is what is there, size
@@ -65,8 +69,11 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 			return out, 0, needMore
 		}
 		parse, err := pgwire.ParseParse(body)
-		if err != nil {
+		if bytes.IndexByte(body, 0) < 0 {
 			return out, 0, c.refuse(toldBadPacket)
+		}
+		if err != nil {
+			return out, 0, c.refuse(toldBadParse)
 		}
 		name := string(parse.Name)
 		prev := c.names[name]
@@ -122,6 +129,9 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		return pgwire.AppendDescribe(out, pgwire.TargetStatement, st.name), size, replaced
 	}
 }
+
+// badHeader is what a client is told whose messages cannot be told apart any more.
+func badHeader(header []byte) string { return fmt.Sprintf("bad packet header: '%x'", header) }
 
 // refuse keeps why the client is to be closed, once what it sent before is on its way.
 func (c *client) refuse(why string) verdict {
