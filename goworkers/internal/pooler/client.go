@@ -38,7 +38,8 @@ type client struct {
 	srv         *server
 	pl          *dbPool
 	vars        vars
-	names       names // prepared statements
+	names       names           // prepared statements
+	lapsed      map[string]bool // of names, those that can be given anew: the server did not do their Parse
 	login       *clientLogin
 	console     *console
 	user        *user

@@ -170,8 +170,8 @@ func TestPreparedStatementsFollowTheirClients(t *testing.T) {
 		}},
 		{"an error before a Sync that comes later", []step{
 			{0, 1, "P:a=select_1 S", "1 Z"},
-			{0, 1, "P:=nonsense H P:a=select_2 B:a S", "E:42601 Z"},
-			{0, 1, "B:a E S", "2 D:1 C Z"},
+			{0, 1, "P:=nonsense H B:a P:b=select_2 B:b S", "E:42601 Z"},
+			{0, 1, "B:a E B:b E S", "2 D:1 C 2 D:2 C Z"},
 		}},
 		{"a Parse that fails", []step{
 			{0, 1, "P:a=nonsense S", "E:42601 Z"},
@@ -209,6 +209,14 @@ func TestPreparedStatementsFollowTheirClients(t *testing.T) {
 		{"name twice", []step{
 			{0, 1, "P:a=select_1 S", "1 Z"},
 			{0, 1, "P:a=select_1 S", "E:08P01 closed"},
+			{1, 1, "P:a=select_1 P:a=select_1 S", "E:08P01 closed"},
+		}},
+		{"used after a Parse that failed", []step{
+			{0, 1, "P:a=nonsense P:b=select_2 S", "E:42601 Z"},
+			{0, 1, "B:a E S", "E:42601 Z"},
+			{0, 1, "B:b E S", "2 D:2 C Z"},
+			{0, 1, "P:a=select_3 B:a E S", "1 2 D:3 C Z"},
+			{0, 1, "P:a=select_4 S", "E:08P01 closed"},
 		}},
 		{"unknown name", []step{
 			{0, 1, "B:a E S", "E:08P01 closed"},

@@ -77,9 +77,11 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		}
 		name := string(parse.Name)
 		prev := c.names[name]
-		if prev != nil && s.pending.answeredAll() {
+		// What runs may be DEALLOCATE ALL: only its answer will tell.
+		if prev != nil && !c.lapsed[name] && s.pending.running == 0 {
 			return out, 0, c.refuse(toldNameInUse)
 		}
+		delete(c.lapsed, name)
 		out = append(out, before...)
 		st := c.w.statements.get(body[len(name)+1:])
 		c.names.set(&c.w.statements, name, st)
@@ -87,7 +89,6 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		c.pl.stats.clientParses++
 		s.noteWork()
 		if s.prepared.use(st) {
-			// What runs before it may be DEALLOCATE ALL: only its answer will tell.
 			if s.pending.running == 0 {
 				s.pending.sentNamed(namedRequest{fakeParse, st, name, prev})
 				return out, size, replaced
@@ -119,6 +120,7 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 			s.noteWork()
 			s.pending.sentNamed(namedRequest{fakeClose, st, string(name), st})
 			c.names.forget(&c.w.statements, string(name))
+			delete(c.lapsed, string(name))
 			return out, size, replaced
 		}
 		if st == nil {
@@ -176,12 +178,19 @@ func (s *server) passedOver(n namedRequest) {
 			s.prepared.add(n.st)
 		}
 	}
-	if c := s.cl; c != nil && n.name != "" {
-		c.names.forget(ss, n.name)
-		if n.prev != nil {
-			c.names.set(ss, n.name, n.prev)
-		}
+	c := s.cl
+	if c == nil || n.name == "" {
+		return
 	}
+	if n.prev != nil {
+		c.names.set(ss, n.name, n.prev)
+		return
+	}
+	// It can be used all the same: the server is then told the text again.
+	if c.lapsed == nil {
+		c.lapsed = map[string]bool{}
+	}
+	c.lapsed[n.name] = true
 }
 
 // discarded notes that the server has forgotten all its statements, but for those that
@@ -202,6 +211,7 @@ func (s *server) discarded() {
 	c := s.cl
 	if c != nil {
 		c.names.clear(ss)
+		c.lapsed = nil
 	}
 	for _, n := range coming {
 		switch n.kind {
