@@ -416,6 +416,12 @@ func TestTimeLimitsOfIdleServersAndQueue(t *testing.T) {
 	r.p.Request(b, 10*time.Second)
 	r.m.Sweep(13 * time.Second)
 	r.want("waited too long", "drop b (query_wait_timeout)")
+	r.p.ForgetWelcome()
+	r.p.AwaitWelcome(&Client{Owner: "c"}, 14*time.Second)
+	r.m.Sweep(16 * time.Second)
+	r.want("a login", "")
+	r.m.Sweep(17 * time.Second)
+	r.want("waits no longer", "drop c (query_wait_timeout)")
 }
 
 func TestServersOfOneAgeAreNotClosedTogether(t *testing.T) {

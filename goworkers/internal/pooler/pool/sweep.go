@@ -52,13 +52,13 @@ func (p *Pool) sweepUnready(now Time) {
 	}
 }
 
-// sweepQueue drops clients that have waited too long.
+// sweepQueue drops clients that have waited too long, logins among them.
 func (p *Pool) sweepQueue(now Time) {
 	limit := p.Settings.QueryWait
 	if limit <= 0 {
 		return
 	}
-	for _, state := range queues {
+	for _, state := range [...]ClientState{ClientWelcome, ClientWaiting, clientApart, clientOwn} {
 		for c := p.clients[state].first; c != nil && now-c.since >= limit; c = p.clients[state].first {
 			if s := c.server; s != nil {
 				unlink(c, s)
