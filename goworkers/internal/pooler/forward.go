@@ -38,7 +38,7 @@ func (c *client) mayRead() bool {
 	if s := c.srv; s != nil {
 		return s.out == nil && s.phase == serverForward
 	}
-	return c.console == nil || !c.console.waiting
+	return true
 }
 
 // Ready is the loop's call for a client's socket.
@@ -89,11 +89,15 @@ func (c *client) read() {
 			c.w.closeClient(c, reason)
 			return
 		}
+		phase := c.phase
 		used := c.process(data)
 		if c.fd < 0 {
 			return
 		}
 		c.keep(data, used)
+		if c.phase != phase {
+			c.resume() // with what came behind the login
+		}
 		if !full || !c.mayRead() {
 			return
 		}
@@ -345,6 +349,8 @@ func (s *server) process(data []byte) int {
 		}
 	}
 	out := s.w.out[:0] // goes to the client before data[pos:i]
+	limit := s.w.set.MaxPacketSize
+	noBlocks := s.pl.mode == ini.PoolStatement && !s.ps.Dedicated()
 walk:
 	for i < len(data) {
 		if s.phase != serverForward {
@@ -357,8 +363,8 @@ walk:
 			continue
 		}
 		typ, size, ok, err := pgwire.ParseHeader(data[i:])
-		if err != nil {
-			s.w.serverLost(s, err)
+		if err != nil || size > limit {
+			s.w.serverGone(s, "bad pkt header", pool.Failure{Message: "bad pkt header"})
 			return len(data)
 		}
 		if !ok {
@@ -380,6 +386,9 @@ walk:
 			}
 			status := data[i+pgwire.HeaderSize]
 			i += size
+			if noBlocks && status != pgwire.TxIdle {
+				out, pos = out[:0], i // the client hears why not
+			}
 			if len(out) > 0 {
 				out = append(out, data[pos:i]...)
 				s.forward(out)
@@ -404,6 +413,9 @@ walk:
 		case pgwire.MsgNoticeResponse:
 			s.dirty = s.dirty || s.cl == nil && !s.rescued
 		case pgwire.MsgCommandComplete:
+			if noBlocks && i+size == len(data) && s.cl != nil {
+				break walk // until it is known what status follows
+			}
 			if s.pl.readsTags {
 				if size > len(data)-i {
 					break walk

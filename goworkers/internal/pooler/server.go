@@ -541,8 +541,13 @@ func (w *worker) serverLost(s *server, err error) {
 	if err != errEOF {
 		reason += " (" + err.Error() + ")"
 	}
+	w.serverGone(s, reason, pool.Failure{Message: why})
+}
+
+// serverGone closes a server that its pool does not know to be lost; why is for its client.
+func (w *worker) serverGone(s *server, reason string, why pool.Failure) {
 	w.closeServer(s, reason)
-	s.pl.ServerLost(s.ps, pool.Failure{Message: why}, w.loop.Now())
+	s.pl.ServerLost(s.ps, why, w.loop.Now())
 }
 
 // closeDirty closes a free server that said something.
