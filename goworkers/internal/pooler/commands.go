@@ -98,13 +98,16 @@ func (k *console) resume(arg string, _ error) error {
 	return nil
 }
 
+// toldKilled is what clients are told whose database is gone, be it for a while.
+const toldKilled = "database removed"
+
 func (k *console) kill(arg string, _ error) error {
 	p := k.p()
 	now := p.now()
 	if arg == "" {
 		for _, db := range p.databases {
 			for _, pl := range db.pools {
-				pl.Kill("admin forced disconnect", now)
+				pl.Kill(toldKilled, now)
 			}
 		}
 		p.pauseAll()
@@ -115,7 +118,7 @@ func (k *console) kill(arg string, _ error) error {
 		return err
 	}
 	for _, pl := range db.pools {
-		pl.Kill("admin forced disconnect", now)
+		pl.Kill(toldKilled, now)
 	}
 	p.pause(db)
 	return nil

@@ -18,12 +18,17 @@ const maxCommand = 16 << 10
 
 // console is one client's connection to the console.
 type console struct {
-	c       *client
-	admin   bool
-	waiting bool        // a command is not done yet
-	done    func() bool // tells whether it is
-	undo    func()      // takes it back when the client cancels
-	tag     string
+	c     *client
+	admin bool
+	doing         // the command that is being carried out
+	waits []doing // commands that are not done yet: others are answered meanwhile
+}
+
+// doing is a command's state.
+type doing struct {
+	tag  string
+	done func() bool // tells whether it is done; nil: at once
+	undo func()      // takes it back when its client cancels or leaves; may be nil
 }
 
 // failure is a command's error; detail may be empty.
@@ -42,6 +47,12 @@ func (p *Pooler) openConsole(c *client) {
 	if !admin && !slices.Contains(p.set.StatsUsers, name) {
 		c.w.failClient(c, "", "not allowed")
 		return
+	}
+	if limit := c.user.maxClients(p.set); !admin && limit > 0 {
+		if int(c.user.clients.Load())+p.onConsole()[name] >= limit {
+			c.w.failClient(c, "", toldUserLimit)
+			return
+		}
 	}
 	c.console = &console{c: c, admin: admin}
 	p.consoles[c.console] = struct{}{}
@@ -69,53 +80,64 @@ func (p *Pooler) openConsole(c *client) {
 	}
 }
 
+// onConsole counts the console's clients by user.
+func (p *Pooler) onConsole() map[string]int {
+	n := map[string]int{}
+	for k := range p.consoles {
+		n[k.c.user.name]++
+	}
+	return n
+}
+
 func (k *console) p() *Pooler { return k.c.w.Pooler }
 
 func (k *console) gone() {
 	delete(k.p().consoles, k)
-	if k.waiting {
-		k.cancel()
-	}
+	k.cancel()
 	k.p().suspenderGone(k)
 }
 
-// cancel takes the running command back.
+// cancel takes back the commands that are not done yet.
 func (k *console) cancel() {
-	if !k.waiting {
-		return
-	}
-	k.waiting = false
-	if k.undo != nil {
-		k.p().alone(func() {
-			k.undo()
-			k.p().carryOutAll()
-		})
-	}
-	if k.c.fd >= 0 {
-		k.finish(&failure{code: "57014", message: "canceled on user request"})
-		k.c.resume()
+	waits := k.waits
+	k.waits = nil
+	for _, w := range waits {
+		if w.undo != nil {
+			k.p().alone(func() {
+				w.undo()
+				k.p().carryOutAll()
+			})
+		}
+		if k.c.fd >= 0 {
+			k.finish(w.tag, &failure{code: "57014", message: "canceled on user request"})
+		}
 	}
 }
 
 // consoleWaits tells whether a command is not done yet.
 func (p *Pooler) consoleWaits() bool {
 	for k := range p.consoles {
-		if k.waiting {
+		if len(k.waits) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// goOn answers a command that had to wait.
+// goOn answers the commands that had to wait and are done now.
 func (k *console) goOn() {
-	if !k.waiting || !k.done() {
-		return
-	}
-	k.waiting = false
-	k.finish(nil)
-	if k.c.fd >= 0 {
-		k.c.resume()
+	var done []string
+	k.waits = slices.DeleteFunc(k.waits, func(w doing) bool {
+		if !w.done() {
+			return false
+		}
+		done = append(done, w.tag)
+		return true
+	})
+	for _, tag := range done {
+		if k.c.fd >= 0 {
+			k.finish(tag, nil)
+		}
 	}
 }
 
@@ -126,7 +148,7 @@ func (k *console) send(b []byte) {
 }
 
 // finish ends a command's answer.
-func (k *console) finish(err error) {
+func (k *console) finish(tag string, err error) {
 	var out []byte
 	if err != nil {
 		rep := &pgwire.Report{Severity: pgwire.SeverityError, Code: pgwire.CodeProtocolViolation, Message: err.Error()}
@@ -135,7 +157,7 @@ func (k *console) finish(err error) {
 		}
 		out = pgwire.AppendErrorResponse(out, rep)
 	} else {
-		out = pgwire.AppendCommandComplete(out, k.tag)
+		out = pgwire.AppendCommandComplete(out, tag)
 	}
 	k.send(pgwire.AppendReadyForQuery(out, pgwire.TxIdle))
 }
@@ -143,7 +165,7 @@ func (k *console) finish(err error) {
 // process handles the console's messages.
 func (k *console) process(data []byte) int {
 	c, used := k.c, 0
-	for used < len(data) && c.fd >= 0 && !k.waiting {
+	for used < len(data) && c.fd >= 0 {
 		typ, size, ok, err := pgwire.ParseHeader(data[used:])
 		if err != nil || ok && size > maxCommand {
 			c.w.failClient(c, "", "bad packet header")
@@ -183,7 +205,7 @@ func (k *console) command(sql string) {
 		k.send(pgwire.AppendReadyForQuery(pgwire.AppendEmptyQueryResponse(nil), pgwire.TxIdle))
 		return
 	}
-	k.tag, k.done, k.undo = strings.ToUpper(cmd.name), nil, nil
+	k.doing = doing{tag: strings.ToUpper(cmd.name)}
 	k.p().alone(func() {
 		err := refuse("invalid command '%s', use SHOW HELP;", sql)
 		if ok {
@@ -194,10 +216,10 @@ func (k *console) command(sql string) {
 		switch {
 		case k.c.fd < 0:
 		case err == nil && k.done != nil && !k.done():
-			k.waiting = true
+			k.waits = append(k.waits, k.doing)
 			k.p().awaited.Store(true)
 		default:
-			k.finish(err)
+			k.finish(k.tag, err)
 		}
 	})
 }

@@ -5,6 +5,7 @@ package pooler
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -28,6 +29,9 @@ const (
 	// tlsHandshake is the first byte of a client that begins with TLS unasked.
 	tlsHandshake = 0x16
 )
+
+// toldUserLimit is what a client is told whose user has enough of them.
+const toldUserLimit = "client connections exceeded (max_user_client_connections)"
 
 // clientLogin is needed while a client logs in.
 type clientLogin struct {
@@ -217,12 +221,10 @@ func (c *client) startup(startup pgwire.Startup) {
 	if options, need := startup.Negotiate(); need {
 		login.answer = pgwire.AppendNegotiateProtocolVersion(login.answer, options)
 	}
-	if login.dbName != consoleName {
-		c.counted = true
-		if p.clientCount.Add(1) > int64(p.set.MaxClientConn) {
-			p.failClient(c, "", "no more connections allowed (max_client_conn)")
-			return
-		}
+	c.counted = true
+	if n := p.clientCount.Add(1); n > int64(p.set.MaxClientConn) && login.dbName != consoleName {
+		p.failClient(c, "", "no more connections allowed (max_client_conn)")
+		return
 	}
 	c.authenticate()
 }
@@ -261,9 +263,12 @@ func (c *client) takeParams(params []pgwire.Param) bool {
 			}
 			continue
 		}
+		if c.replication == replicationNone && p.set.ignores(name) {
+			continue
+		}
 		if i := p.tracked.index(name); i >= 0 {
 			set[i] = param.Value
-		} else if c.replication == replicationNone && !p.set.ignores(name) {
+		} else if c.replication == replicationNone {
 			p.failClient(c, "", "unsupported startup parameter: "+name)
 			return false
 		}
@@ -273,10 +278,24 @@ func (c *client) takeParams(params []pgwire.Param) bool {
 		if set[i] == "" {
 			set[i] = "app"
 		}
-		set[i] += " - " + hostPort(c.addr, p.set.ListenPort)
+		set[i] += " - " + c.hostPort()
 	}
 	c.vars = uniqueVars(set)
 	return true
+}
+
+// hostPort tells where the client is: of a process at the other end of a unix socket, its
+// id and this machine's name.
+func (c *client) hostPort() string {
+	if !c.unix {
+		return hostPort(c.addr, 0)
+	}
+	where := "unix"
+	if cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+		host, _ := os.Hostname()
+		where = fmt.Sprintf("unix(%d@%s)", cred.Pid, host)
+	}
+	return fmt.Sprintf("%s:%d", where, c.w.set.ListenPort)
 }
 
 // takeOptions looks at the parameters within the parameter options.
@@ -291,9 +310,12 @@ func (c *client) takeOptions(set *varSet, options string) bool {
 		return false
 	}
 	for _, param := range params {
+		if c.w.set.ignores(param.Name) {
+			continue
+		}
 		if i := c.w.tracked.index(strings.ReplaceAll(param.Name, "-", "_")); i >= 0 {
 			set[i] = param.Value
-		} else if !ignored && !c.w.set.ignores(param.Name) {
+		} else if !ignored {
 			c.w.failClient(c, "", "unsupported startup parameter in options: "+param.Name)
 			return false
 		}
@@ -325,7 +347,7 @@ func (c *client) authenticated() {
 		p.failClient(c, "", "client connections exceeded (max_db_client_connections)")
 		return
 	case c.user.maxClients(p.set) > 0 && int(c.user.clients.Load()) >= c.user.maxClients(p.set):
-		p.failClient(c, "", "client connections exceeded (max_user_client_connections)")
+		p.failClient(c, "", toldUserLimit)
 		return
 	}
 	pl := p.poolOf(db, c.user)
@@ -339,7 +361,7 @@ func (c *client) authenticated() {
 	c.phase = phaseWelcome
 	c.moveTo(pl.w, func() {
 		if pl.db.dead {
-			c.w.failClient(c, "", "database removed")
+			c.w.failClient(c, "", toldKilled)
 			return
 		}
 		if c.replication != replicationNone {

@@ -547,7 +547,7 @@ func (p *Pooler) atTurn() {
 		case p.closing == closingServers && !p.busy(nil):
 			p.log.Info("server connections dropped, exiting")
 			p.Stop()
-		case p.closing == closingClients && p.clientCount.Load() == 0 && !p.lateLogins():
+		case p.closing == closingClients && p.clientCount.Load() == int64(len(p.consoles)) && !p.lateLogins():
 			p.log.Info("all clients have disconnected, exiting")
 			p.Stop()
 		}

@@ -57,10 +57,8 @@ func newSettings(cfg *ini.Config) (*settings, error) {
 	return s, nil
 }
 
-// ignores tells whether a startup parameter may be dropped.
-func (s *settings) ignores(name string) bool {
-	return slices.ContainsFunc(s.IgnoreStartupParameters, func(n string) bool { return strings.EqualFold(n, name) })
-}
+// ignores tells whether a startup parameter is dropped. Case counts.
+func (s *settings) ignores(name string) bool { return slices.Contains(s.IgnoreStartupParameters, name) }
 
 // apply puts a configuration in force, at start and at RELOAD.
 func (p *Pooler) apply(cfg *ini.Config) (err error) {
@@ -94,7 +92,7 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 			conf = cfg.Databases[ini.AutoName]
 		}
 		if conf == nil {
-			p.removeDatabase(db, "database removed")
+			p.removeDatabase(db, toldKilled)
 			continue
 		}
 		old := db.Database

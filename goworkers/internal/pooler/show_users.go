@@ -7,10 +7,7 @@ import "strconv"
 func showUsers(p *Pooler, t *table) {
 	t.columns = columns("name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i " +
 		"max_user_client_connections:i current_client_connections:i")
-	onConsole := map[string]int{}
-	for k := range p.consoles {
-		onConsole[k.c.user.name]++
-	}
+	onConsole := p.onConsole()
 	for _, u := range p.users {
 		var mode any
 		size, reserve := "", ""
