@@ -3,6 +3,7 @@ package pgwire
 // Whole logins as step objects: ClientAuth answers a server, ServerAuth asks a client.
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
@@ -234,7 +235,8 @@ func (s *ServerAuth) scramSecret() (*SCRAMSecret, error) {
 
 // Answer takes the body of a message of type MsgPassword and appends what goes back:
 // while done is false another request, at the end AuthenticationOk. The error is
-// ErrPassword for a wrong proof; any error ends the login.
+// ErrPassword for a wrong proof, and wraps ErrMechanism when SCRAM is not what the client
+// answers with; any error ends the login.
 func (s *ServerAuth) Answer(dst, body []byte) (out []byte, done bool, err error) {
 	state := s.state
 	s.state = 3
@@ -250,12 +252,12 @@ func (s *ServerAuth) Answer(dst, body []byte) (out []byte, done bool, err error)
 		return AppendAuthentication(dst, AuthOK, nil), true, nil
 	}
 	if s.scram != nil {
-		mechanism, data, err := ParseSASLInitialResponse(body)
+		_, data, err := ParseSASLInitialResponse(body)
+		if name, _, _ := bytes.Cut(body, []byte{0}); string(name) != MechanismSCRAM {
+			return dst, true, fmt.Errorf("%w: %q was not offered", ErrMechanism, name)
+		}
 		if err != nil {
 			return dst, true, err
-		}
-		if mechanism != MechanismSCRAM {
-			return dst, true, fmt.Errorf("%w: client chose SASL mechanism %q, which was not offered", ErrMalformed, mechanism)
 		}
 		challenge, err := s.scram.First(data)
 		if err != nil {

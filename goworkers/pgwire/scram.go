@@ -35,6 +35,9 @@ const (
 	maxSCRAMMessage = 4096
 )
 
+// ErrMechanism marks a login refused because the client chose a mechanism of its own.
+var ErrMechanism = errors.New("client selected an invalid SASL authentication mechanism")
+
 // ErrPassword marks a login refused because the secret does not fit.
 var ErrPassword = errors.New("password authentication failed")
 

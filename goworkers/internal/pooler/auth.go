@@ -81,7 +81,11 @@ func (c *client) authenticate() {
 	}
 	switch method {
 	case authReject:
-		p.failClient(c, "", "login rejected")
+		why := "login rejected"
+		if rule == nil {
+			why = "no authentication method is found"
+		}
+		p.failClient(c, "", why)
 		return
 	case authAny:
 		if !onConsole && p.lacksForcedUser(login.dbName) {
@@ -222,11 +226,11 @@ func (c *client) passwordMessage(data []byte) int {
 		return 0
 	}
 	if err != nil || typ != pgwire.MsgPassword || size > maxLoginMessage {
+		why := "unexpected message during authentication"
 		if typ == pgwire.MsgTerminate {
-			c.w.closeClient(c, "client close request")
-			return 0
+			why = "client close request"
 		}
-		c.w.failClient(c, "", "unexpected message during authentication")
+		c.w.closeClient(c, why)
 		return 0
 	}
 	if size > len(data) {
@@ -234,6 +238,10 @@ func (c *client) passwordMessage(data []byte) int {
 	}
 	login := c.login
 	body := data[pgwire.HeaderSize:size]
+	if (login.method == authPlain || login.method == authLDAP) && len(body) == 1 {
+		c.w.failClient(c, "", "empty password returned by client")
+		return 0
+	}
 	if login.method == authLDAP {
 		c.askDirectory(body)
 		return size
@@ -284,6 +292,9 @@ func (c *client) authStep(out []byte, done bool, err error) {
 		if m := login.auth.Method; m == pgwire.MethodSCRAM || m == pgwire.MethodMD5 && login.auth.Secret.Kind() == pgwire.SecretSCRAM {
 			why = "SASL authentication failed"
 		}
+		if errors.Is(err, pgwire.ErrMechanism) {
+			why = pgwire.ErrMechanism.Error()
+		}
 		if !errors.Is(err, pgwire.ErrPassword) {
 			c.about().Info("login: " + err.Error())
 		}
@@ -295,6 +306,7 @@ func (c *client) authStep(out []byte, done bool, err error) {
 		return
 	}
 	login.answer = append(login.answer, out...)
+	login.granted = len(pgwire.AppendAuthentication(nil, pgwire.AuthOK, nil))
 	if login.creds == nil {
 		// Cannot be: nothing matches no secret.
 		p.failClient(c, "", "password authentication failed")

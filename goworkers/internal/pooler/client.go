@@ -108,7 +108,11 @@ func (w *worker) failClient(c *client, code, why string) {
 	w.countError(c)
 	// Within a message the client would take it for data, and within a handshake for nothing.
 	if !c.cut && c.phase != phaseTLS {
-		c.send(pgwire.AppendFatal(nil, code, why))
+		var out []byte
+		if l := c.login; l != nil {
+			out = l.answer[:len(l.answer)-l.granted]
+		}
+		c.send(pgwire.AppendFatal(out, code, why))
 	}
 	w.closeClient(c, why)
 }

@@ -195,6 +195,7 @@ func (k *console) shutdown(arg string, invalid error) error {
 		p.log.Info("SHUTDOWN command issued")
 		p.handedOver()
 		p.Stop()
+		k.c.w.closeClient(k.c, "shutdown")
 	case "wait_for_servers":
 		p.log.Info("SHUTDOWN WAIT_FOR_SERVERS command issued")
 		p.shutdown(closingServers)

@@ -67,6 +67,7 @@ func (p *Pooler) openConsole(c *client) {
 	}
 	p.keys.give(c, p.set.PeerID)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
+	out = p.appendLoginNotice(out)
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	c.login = nil
 	c.phase = phaseConsole

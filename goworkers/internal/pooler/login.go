@@ -46,6 +46,7 @@ type clientLogin struct {
 	ldap        *ldap.Options
 	question    *authQuery // under way
 	answer      []byte     // what goes out before the welcome
+	granted     int        // size of the AuthenticationOk at the end of answer
 }
 
 // replication is what kind of connection a client asks for.
@@ -406,9 +407,7 @@ func (c *client) loggedIn(out []byte) {
 	p, pl := c.w, c.pl
 	p.keys.give(c, p.set.PeerID)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
-	if p.set.LoginNotifyMessage != "" {
-		out = pgwire.AppendNoticeResponse(out, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000", Message: p.set.LoginNotifyMessage})
-	}
+	out = p.appendLoginNotice(out)
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	pl.stats.logins++
 	if p.set.LogConnections {
@@ -422,6 +421,14 @@ func (c *client) loggedIn(out []byte) {
 		return
 	}
 	c.resume()
+}
+
+// appendLoginNotice appends login_notify_message.
+func (p *Pooler) appendLoginNotice(dst []byte) []byte {
+	if p.set.LoginNotifyMessage == "" {
+		return dst
+	}
+	return pgwire.AppendNoticeResponse(dst, &pgwire.Report{Severity: pgwire.SeverityNotice, Code: "00000", Message: p.set.LoginNotifyMessage})
 }
 
 // dropped carries out DropClient.

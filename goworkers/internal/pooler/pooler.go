@@ -422,6 +422,16 @@ func (p *Pooler) eachPool(f func(*dbPool)) {
 	}
 }
 
+// signaledEnd begins the end, and ends at once for those who ask a second time.
+func (p *Pooler) signaledEnd(how closing) {
+	if p.closing != closingNot {
+		p.log.Info("asked again to shut down, fast exit")
+		p.Stop()
+		return
+	}
+	p.shutdown(how)
+}
+
 // Signal does what a signal asks for; any goroutine may call it.
 func (p *Pooler) Signal(sig os.Signal) {
 	p.main.loop.Post(func() {
@@ -431,10 +441,10 @@ func (p *Pooler) Signal(sig os.Signal) {
 			p.reload()
 		case syscall.SIGINT:
 			p.log.Info("got SIGINT, shutting down, waiting for servers to be released")
-			p.shutdown(closingServers)
+			p.signaledEnd(closingServers)
 		case syscall.SIGTERM:
 			p.log.Info("got SIGTERM, shutting down, waiting for all clients to disconnect")
-			p.shutdown(closingClients)
+			p.signaledEnd(closingClients)
 		case syscall.SIGQUIT:
 			p.log.Info("got SIGQUIT, fast exit")
 			p.Stop()
@@ -452,11 +462,9 @@ func (p *Pooler) Signal(sig os.Signal) {
 	})
 }
 
-// shutdown begins the end; being asked again ends at once.
+// shutdown begins the end. Asked again, it may come to wait for less than before.
 func (p *Pooler) shutdown(how closing) {
-	if p.closing != closingNot {
-		p.log.Info("asked again to shut down, fast exit")
-		p.Stop()
+	if p.closing == how || p.closing == closingServers {
 		return
 	}
 	p.closing = how

@@ -122,7 +122,6 @@ func TestEveryErrorIsReportedOnItsLine(t *testing.T) {
 		{"open quote", "[databases]\na = host='x", "t.ini:2: [databases] a: value of host lacks its closing '; close it; within it, '' is one quote"},
 		{"glued quote", "[databases]\na = host='x'y", "t.ini:2: [databases] a: no blank after the quoted value of host; part the pairs by blanks; within quotes, '' is one quote"},
 		{"no pair", "[databases]\na = host", "t.ini:2: [databases] a: connection string is not key=value pairs parted by blanks; quote values that hold blanks: key='a b'"},
-		{"key twice", "[databases]\na = host=x host=y", "t.ini:2: [databases] a: key host stands twice; keep one"},
 		{"empty host in a list", "[databases]\na = host=x,,y", "t.ini:2: [databases] a = host=x,,y: empty name in the list of hosts; part hosts by single commas"},
 		{"the console's name", "[databases]\npgbouncer = host=x", "t.ini:2: [databases] pgbouncer: the name is the console's; choose another name for the entry"},
 		{"key of another section", "[users]\njoe = host=x", "t.ini:2: [users] joe: unknown key host; known are client_idle_timeout, idle_transaction_timeout, max_user_client_connections, max_user_connections, pool_mode, pool_size, query_timeout, query_wait_timeout, reserve_pool_size, transaction_timeout"},

@@ -148,7 +148,7 @@ func markEffective[T any](names []string, keys []key[T]) []key[T] {
 	return keys
 }
 
-// fill reads a connection string into an entry; each key at most once.
+// fill reads a connection string into an entry.
 func fill[T any](c *Config, e entry, keys []key[T], into *T) {
 	fail := func(value, what, fix string) {
 		c.errs = append(c.errs, &Error{e.file, e.line, e.section, e.key, value, what, fix})
@@ -168,8 +168,7 @@ func fill[T any](c *Config, e entry, keys []key[T], into *T) {
 			return
 		}
 		if slices.Contains(seen, name) {
-			fail("", "key "+name+" stands twice", "keep one")
-			return
+			c.warn(e.place, e.section, e.key, "key "+name+" stands twice; the last one counts")
 		}
 		seen = append(seen, name)
 		at := keys[i].at(into)
