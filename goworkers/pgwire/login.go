@@ -254,7 +254,7 @@ func (s *ServerAuth) Answer(dst, body []byte) (out []byte, done bool, err error)
 	if s.scram != nil {
 		_, data, err := ParseSASLInitialResponse(body)
 		if name, _, _ := bytes.Cut(body, []byte{0}); string(name) != MechanismSCRAM {
-			return dst, true, fmt.Errorf("%w: %q was not offered", ErrMechanism, name)
+			return dst, true, ErrMechanism
 		}
 		if err != nil {
 			return dst, true, err

@@ -84,12 +84,12 @@ host    replication all       all          trust
 		} {
 			r.enters(t, "postgres", in[0], in[1:]...)
 		}
-		const rejected = "login rejected"
+		const rejected, unmatched = "login rejected", "no authentication method is found"
 		for _, out := range [][]string{
-			{rejected, "d", "user=banned", password}, {rejected, "d", secure, "user=nossl"}, {rejected, "d", "user=ssl"},
-			{rejected, "d", "user=friend"}, {rejected, "d", "user=far"}, {rejected, "d", "user=nobody"}, {rejected, "friend", "user=md5", password},
-			{rejected, "d", "user=carol"}, {rejected, "pgbouncer", "user=boss"}, {rejected, "d", unix, "user=scram", password},
-			{rejected, "nowhere", "user=plain", password},
+			{rejected, "d", "user=banned", password}, {unmatched, "d", secure, "user=nossl"}, {unmatched, "d", "user=ssl"},
+			{unmatched, "d", "user=friend"}, {unmatched, "d", "user=far"}, {unmatched, "d", "user=nobody"}, {unmatched, "friend", "user=md5", password},
+			{unmatched, "d", "user=carol"}, {unmatched, "pgbouncer", "user=boss"}, {unmatched, "d", unix, "user=scram", password},
+			{unmatched, "nowhere", "user=plain", password},
 			{"password authentication failed", "d", "user=plain password=wrong"}, {"password authentication failed", "d", "user=md5 password=wrong"},
 			{"SASL authentication failed", "d", "user=scram password=wrong"},
 			{`"peer" authentication failed`, "d", unix, "user=plain"}, {`"peer" authentication failed`, "d", unix, "user=" + me.Username},
@@ -111,7 +111,7 @@ host    replication all       all          trust
 		write(hba, "host d banned 127.0.0.1/32 trust\nlocal pgbouncer boss trust\nlocal all plain peer map=nowhere\n")
 		reload(false)
 		r.enters(t, "postgres", "d", "user=banned")
-		r.bounces(t, rejected, "d", "user=plain", password)
+		r.bounces(t, unmatched, "d", "user=plain", password)
 		r.bounces(t, `"peer" authentication failed`, "d", unix, "user=plain")
 		r.logs(t, "ident map nowhere cannot be matched")
 		if err := os.Remove(hba); err != nil {
@@ -119,7 +119,7 @@ host    replication all       all          trust
 		}
 		reload(true)
 		r.enters(t, "postgres", "d", "user=banned")
-		r.bounces(t, rejected, "d", "user=plain", password)
+		r.bounces(t, unmatched, "d", "user=plain", password)
 	})
 }
 
@@ -318,7 +318,7 @@ func TestDirectoryVerifiesPasswords(t *testing.T) {
 			r.bounces(t, refused, "d", "user=carol password=sing")
 			r.bounces(t, refused, "d", "user=nobody password=x")
 			r.bounces(t, refused, "d", "user='*' password=hello")
-			r.bounces(t, refused, "d", "user=alice password=''")
+			r.bounces(t, "empty password returned by client", "d", "user=alice password=''")
 			if _, err := r.tryConsole("user=stranger password=hello", "show version"); err != nil {
 				t.Error(err)
 			}

@@ -109,9 +109,9 @@ func TestServersAreWhatTargetSessionAttrsWants(t *testing.T) {
 	}
 	t.Run("none suits", func(t *testing.T) {
 		r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=postgres target_session_attrs=standby", primary.Port),
-			settings: "query_wait_timeout = 1.5\nclient_login_timeout = 1.5"})
+			settings: "query_wait_timeout = 1.5"})
 		// Clients wait for one that does.
-		if e := r.refused("d"); e.Message != "client_login_timeout" {
+		if e := r.refused("d"); e.Message != "query_wait_timeout" {
 			t.Errorf("got %v", e)
 		}
 		r.waitFor("the log tells", func() bool { return strings.Contains(r.log.String(), "no host of 127.0.0.1 is standby") })
