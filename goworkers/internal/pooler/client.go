@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"goworkers/internal/pooler/evloop"
 	"goworkers/internal/pooler/pool"
@@ -48,6 +49,7 @@ type client struct {
 	replication replication
 	counted     bool // in max_client_conn
 	unix        bool
+	told        bool // knows why it is closed
 	cut         bool // has a part of a message whose rest will not come
 	notified    bool // knows that it waits for a server
 	leaked      bool // has been told in the log to leave session state behind
@@ -113,6 +115,7 @@ func (w *worker) failClient(c *client, code, why string) {
 			out = l.answer[:len(l.answer)-l.granted]
 		}
 		c.send(pgwire.AppendFatal(out, code, why))
+		c.told = true
 	}
 	w.closeClient(c, why)
 }
@@ -155,13 +158,51 @@ func (w *worker) closeClient(c *client, reason string) {
 	if c.console != nil {
 		c.console.gone()
 	}
-	if c.out != nil && c.phase > phaseTLS {
-		c.phase, c.since = phaseLinger, w.loop.Now()
-		w.linger[c] = struct{}{}
+	if c.phase <= phaseTLS || c.out == nil && !c.unread() {
+		c.shut()
+		return
+	}
+	c.phase, c.since = phaseLinger, w.loop.Now()
+	w.linger[c] = struct{}{}
+	if c.out != nil {
 		c.setEvents(evloop.Writable)
 		return
 	}
-	c.shut()
+	c.hangUp()
+}
+
+// unread tells that a client was told why it is closed while it has sent more than was
+// read: closing now would have the system throw both away.
+func (c *client) unread() bool {
+	if !c.told || c.fd < 0 {
+		return false
+	}
+	n, err := unix.IoctlGetInt(int(c.fd), unix.TIOCINQ)
+	return err == nil && n > 0 || c.held != nil
+}
+
+// hangUp ends our side of a lingering client's connection; what it sends until it has
+// read that goes nowhere.
+func (c *client) hangUp() {
+	if c.tls != nil {
+		evloop.Write(int(c.fd), c.tls.CloseNotify(nil))
+	}
+	syscall.Shutdown(int(c.fd), syscall.SHUT_WR)
+	c.wantRead(c)
+}
+
+// drain throws away what a lingering client still sends, up to its end.
+func (c *client) drain() {
+	for range c.w.set.loopCount {
+		n, err := evloop.Read(int(c.fd), c.w.loop.Buffer())
+		if err == syscall.EAGAIN {
+			return
+		}
+		if n == 0 || err != nil {
+			c.w.closeClient(c, "")
+			return
+		}
+	}
 }
 
 // uncount takes a client out of the limits.

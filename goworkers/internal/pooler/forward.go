@@ -52,6 +52,8 @@ func (c *client) Ready(ev evloop.Events) {
 			c.read()
 		case ev&(evloop.Broken|evloop.PeerClosed) != 0:
 			c.w.closeClient(c, "client unexpected eof")
+		case c.phase == phaseLinger && c.out == nil:
+			c.drain()
 		case c.phase == phaseLinger:
 			c.setEvents(c.ev &^ evloop.Readable)
 		default:
@@ -68,8 +70,10 @@ func (c *client) drained() {
 	switch {
 	case err != nil:
 		c.w.closeClient(c, "write to client: "+err.Error())
+	case done && c.phase == phaseLinger && c.unread():
+		c.hangUp()
 	case done && c.phase == phaseLinger:
-		c.shut()
+		c.w.closeClient(c, "")
 	case done && c.srv != nil:
 		c.srv.wantRead(c.srv)
 	}

@@ -244,13 +244,6 @@ func (c *Config) apply(s Setting, at place, value string) *problem {
 		return p
 	}
 	c.Settings = scratch
-	if !s.Effective && show(s.at(&c.Settings)) != show(s.at(&Default().Settings)) {
-		said := "the pooler acts as by default"
-		if s.Default != "" {
-			said += ", " + s.Default
-		}
-		c.warn(at, mainSection, s.Name, "accepted, but not acted on yet: "+said)
-	}
 	return nil
 }
 

@@ -86,14 +86,13 @@ type Peer struct {
 
 // key describes a key of a connection string in a section whose entries are T.
 type key[T any] struct {
-	name      string
-	doc       string
-	effective bool
-	bounds    bounds
-	at        func(*T) any
+	name   string
+	doc    string
+	bounds bounds
+	at     func(*T) any
 }
 
-var databaseKeys = markEffective(effectiveDatabase, []key[Database]{
+var databaseKeys = []key[Database]{
 	{name: "dbname", at: func(d *Database) any { return &d.DBName }, doc: "name on the server; default is the entry's"},
 	{name: "host", at: func(d *Database) any { return &d.Host }, doc: "name, address, /folder or @abstract of the server, or several parted by commas; default is unix_socket_dir"},
 	{name: "port", at: func(d *Database) any { return &d.Port }, bounds: bounds{1, maxPort}, doc: "port of the server (5432)"},
@@ -117,9 +116,9 @@ var databaseKeys = markEffective(effectiveDatabase, []key[Database]{
 	{name: "query_wait_timeout", at: func(d *Database) any { return &d.QueryWaitTimeout }, doc: "as the setting"},
 	{name: "load_balance_hosts", at: func(d *Database) any { return &d.LoadBalanceHosts }, doc: "round-robin, or disable: stay with a host until it fails"},
 	{name: "target_session_attrs", at: func(d *Database) any { return &d.TargetSessionAttrs }, doc: "which of several hosts will do: any, read-write, read-only, primary, standby, prefer-standby (PgBouncer has no such key)"},
-})
+}
 
-var userKeys = markEffective(effectiveUser, []key[User]{
+var userKeys = []key[User]{
 	{name: "pool_mode", at: func(u *User) any { return &u.PoolMode }, doc: "as the setting"},
 	{name: "pool_size", at: func(u *User) any { return &u.PoolSize }, doc: "as default_pool_size"},
 	{name: "reserve_pool_size", at: func(u *User) any { return &u.ReservePoolSize }, doc: "as the setting"},
@@ -130,23 +129,16 @@ var userKeys = markEffective(effectiveUser, []key[User]{
 	{name: "idle_transaction_timeout", at: func(u *User) any { return &u.IdleTransactionTimeout }, doc: "as the setting"},
 	{name: "transaction_timeout", at: func(u *User) any { return &u.TransactionTimeout }, doc: "as the setting"},
 	{name: "client_idle_timeout", at: func(u *User) any { return &u.ClientIdleTimeout }, doc: "as the setting"},
-})
+}
 
-var peerKeys = markEffective(effectivePeer, []key[Peer]{
+var peerKeys = []key[Peer]{
 	{name: "host", at: func(p *Peer) any { return &p.Host }, doc: "name, address, /folder or @abstract of the other pooler"},
 	{name: "port", at: func(p *Peer) any { return &p.Port }, bounds: bounds{1, maxPort}, doc: "its port (6432)"},
 	{name: "pool_size", at: func(p *Peer) any { return &p.PoolSize }, doc: "connections to it at most; default is default_pool_size"},
-})
+}
 
 // keyAliases are other names of keys in connection strings.
 var keyAliases = map[string]string{"reserve_pool": "reserve_pool_size"}
-
-func markEffective[T any](names []string, keys []key[T]) []key[T] {
-	for i := range keys {
-		keys[i].effective = slices.Contains(names, keys[i].name)
-	}
-	return keys
-}
 
 // fill reads a connection string into an entry.
 func fill[T any](c *Config, e entry, keys []key[T], into *T) {
@@ -179,9 +171,6 @@ func fill[T any](c *Config, e entry, keys []key[T], into *T) {
 		if p := assign(at, value, keys[i].bounds); p != nil {
 			fail(said, p.what, p.fix)
 			return
-		}
-		if !keys[i].effective {
-			c.warn(e.place, e.section, e.key, "key "+name+" is accepted, but not acted on yet")
 		}
 	})
 	if what != "" {

@@ -34,9 +34,6 @@ func WriteSample(w io.Writer) error {
 		if !s.Reloadable {
 			notes += " (restart)"
 		}
-		if !s.Effective {
-			notes += " (not acted on yet)"
-		}
 		fmt.Fprintf(&b, "\n;; %s%s\n;%s = %s\n", s.Doc, notes, s.Name, s.Default)
 	}
 	_, err := io.WriteString(w, strings.ReplaceAll(b.String(), "= \n", "=\n"))
@@ -45,10 +42,6 @@ func WriteSample(w io.Writer) error {
 
 func sampleKeys[T any](b *strings.Builder, keys []key[T]) {
 	for _, k := range keys {
-		note := ""
-		if !k.effective {
-			note = " (not acted on yet)"
-		}
-		fmt.Fprintf(b, ";;   %-25s %s%s\n", k.name, k.doc, note)
+		fmt.Fprintf(b, ";;   %-25s %s\n", k.name, k.doc)
 	}
 }

@@ -16,7 +16,6 @@ type Setting struct {
 	Name       string
 	Default    string
 	Reloadable bool   // SET and RELOAD change it; else it needs a restart
-	Effective  bool   // the pooler acts on it: see effective.go
 	Group      string // heading in the sample
 	Doc        string // one line
 
@@ -74,7 +73,6 @@ func mark(rows []Setting) []Setting {
 	for i := range rows {
 		s := &rows[i]
 		s.Reloadable = !slices.Contains(fixed, s.Name)
-		s.Effective = slices.Contains(effective, s.Name) || slices.Contains(moot, s.Name)
 	}
 	return rows
 }
@@ -85,9 +83,6 @@ var fixed = []string{
 	"resolv_conf", "so_reuseport", "threads", "track_extra_parameters", "unix_socket_dir", "unix_socket_group",
 	"unix_socket_mode", "user",
 }
-
-// moot are settings that change nothing and leave nothing to be missed: no warning tells.
-var moot = []string{"pkt_buf"}
 
 // rows is the table, in the order of the sample.
 var rows = mark([]Setting{
