@@ -85,6 +85,7 @@ func (r *rig) dial() net.Conn {
 // A client that hangs up after any number of bytes of a conversation, and a server that
 // does, harm nobody else.
 func TestConnectionsCutAtEachByte(t *testing.T) {
+	t.Parallel()
 	for _, rescue := range []int{0, 1} {
 		t.Run(fmt.Sprintf("client, rescue_transactions=%d", rescue), func(t *testing.T) {
 			t.Parallel()
@@ -135,6 +136,7 @@ func TestConnectionsCutAtEachByte(t *testing.T) {
 
 // A server that stands still, at any place, costs its own client only.
 func TestServersThatHang(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	for _, tc := range []struct {
 		name  string
@@ -176,6 +178,7 @@ func TestServersThatHang(t *testing.T) {
 
 // A client that reads nothing keeps one server at most, and no memory to speak of.
 func TestClientsThatNeverRead(t *testing.T) {
+	t.Parallel()
 	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=3"), settings: "query_timeout = 2\ntcp_socket_buffer = 8192"})
 	deaf := r.rawLogin("d")
 	deaf.(*net.TCPConn).SetReadBuffer(4096)
@@ -192,6 +195,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 // kill -9 of the whole server: who is linked is told with a SQLSTATE, all else goes on
 // when it is back.
 func TestServerThatIsKilledComesBack(t *testing.T) {
+	t.Parallel()
 	for _, threads := range []int{1, 2} {
 		server := pgtest.Server(t)
 		r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=postgres pool_size=2", server.Port), settings: fmt.Sprintf("threads = %d", threads)})
@@ -271,6 +275,7 @@ func files(t *testing.T, c config) *rig {
 // Without descriptors newcomers wait or are refused, those who are there are served,
 // and all is well when some are free again.
 func TestDescriptorsRunOut(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := files(t, config{databases: entry("d", db, "pool_size=2"), settings: "max_client_conn = 1000\nlogfile = " + t.TempDir() + "/log"})
 	child(t, r.conf, 60)
@@ -309,6 +314,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 
 // Ten thousand clients wait for twenty servers, and each has its answer.
 func TestTenThousandClientsWait(t *testing.T) {
+	t.Parallel()
 	const clients = 10000
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -347,6 +353,7 @@ func TestTenThousandClientsWait(t *testing.T) {
 }
 
 func TestSignalsInEachState(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	states := map[string]func(t *testing.T, r *rig){
 		"idle":   func(*testing.T, *rig) {},
@@ -408,6 +415,7 @@ func TestSignalsInEachState(t *testing.T) {
 
 // RELOAD with a broken file under load loses nothing, nor does PAUSE.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
@@ -446,6 +454,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 // Each changed key that makes servers other ones has them replaced; nothing else has.
 func TestReloadReplacesServersOnlyWhenTheyAreOthers(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db)})
 	a := r.connect("d")
@@ -473,6 +482,7 @@ func TestReloadReplacesServersOnlyWhenTheyAreOthers(t *testing.T) {
 // SET takes each setting that SHOW CONFIG calls changeable, at its own value, and
 // refuses the others.
 func TestSetTakesWhatIsChangeable(t *testing.T) {
+	t.Parallel()
 	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "threads = 2"})
 	conn, err := pgconn.Connect(background(t), r.dsn("pgbouncer"))
 	if err != nil {

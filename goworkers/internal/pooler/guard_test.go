@@ -48,6 +48,7 @@ func (r *rig) leaks() []string {
 }
 
 func TestGuardTellsWhatIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "server_reset_query_always = 1"})
 	for _, tc := range []struct {
@@ -102,6 +103,7 @@ func TestGuardTellsWhatIsLeftBehind(t *testing.T) {
 }
 
 func TestGuardResetsOrCloses(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	for _, tc := range []struct {
 		guard string
@@ -147,6 +149,7 @@ func exec1(t *testing.T, conn *pgx.Conn, sql string) {
 }
 
 func TestGuardIsSilentAboutNormalTraffic(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	db.Exec(t, "do $$ begin execute pg_catalog.format('alter database %I set search_path = public', pg_catalog.current_database()); end $$")
 	r := start(t, config{databases: entry("d", db, "pool_size=2"), settings: "session_state_guard = close"})

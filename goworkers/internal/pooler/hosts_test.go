@@ -79,6 +79,7 @@ printf "listen_addresses = '127.0.0.2'\nunix_socket_directories = '%s'\n" "$dir"
 const whichHost = "select pg_catalog.host(pg_catalog.inet_server_addr())"
 
 func TestServersAreWhatTargetSessionAttrsWants(t *testing.T) {
+	t.Parallel()
 	primary, second := replicated(t)
 	db := &pgtest.Database{DSN: primary.DSN}
 	const first = "127.0.0.1"
@@ -128,6 +129,7 @@ func TestServersAreWhatTargetSessionAttrsWants(t *testing.T) {
 // The primary is stopped and the standby promoted while clients work: those who wait
 // have no error, and nobody stays with a server that is not what it was.
 func TestPromotionUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 			primary, second := replicated(t)
@@ -269,6 +271,7 @@ func badHost(t *testing.T, how, ip string, port int) *atomic.Int64 {
 }
 
 func TestNextHostIsUsedWhenOneFails(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"refused", "hangs in connect", "hangs after connect", "hangs in login", "closes"} {
 		for _, balance := range []string{"disable", "round-robin"} {
 			t.Run(how+" "+balance, func(t *testing.T) {
@@ -330,6 +333,7 @@ func badPort(t *testing.T) int {
 }
 
 func TestHostsThatFailAreTriedLastForAWhile(t *testing.T) {
+	t.Parallel()
 	pl := &dbPool{db: &database{Database: &ini.Database{Hosts: []string{"a", "b", "c"}}}}
 	order := func(now time.Duration) string { return strings.Join(pl.candidates(now), "") }
 	if got := order(0) + order(0) + order(0) + order(0); got != "bcacababcbca" {
@@ -363,6 +367,7 @@ func TestHostsThatFailAreTriedLastForAWhile(t *testing.T) {
 
 // A name that leads elsewhere takes its servers along.
 func TestServersAtAddressesThatAreGoneAreClosed(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Server(t, "listen_addresses=127.0.0.1,127.0.0.2")
 	var ip atomic.Value
 	ip.Store("127.0.0.1")
@@ -430,6 +435,7 @@ func TestServersAtAddressesThatAreGoneAreClosed(t *testing.T) {
 }
 
 func TestServersAtAllKindsOfAddresses(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "pg.")
 	if err != nil {
 		t.Fatal(err)

@@ -45,6 +45,7 @@ func logicalServer(t *testing.T) *pgtest.PrivateServer {
 }
 
 func TestReplicationClientsHaveServersOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	server := logicalServer(t)
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
@@ -98,6 +99,7 @@ func TestReplicationClientsHaveServersOfTheirOwn(t *testing.T) {
 }
 
 func TestLogicalReplicationRunsThroughThePool(t *testing.T) {
+	t.Parallel()
 	server := logicalServer(t)
 	db := server.DB(t)
 	db.Exec(t, "create table public.t(x int)")
@@ -169,6 +171,7 @@ func TestLogicalReplicationRunsThroughThePool(t *testing.T) {
 }
 
 func TestPostgreSQLsReplicationProgramsWork(t *testing.T) {
+	t.Parallel()
 	server := logicalServer(t)
 	db := server.DB(t)
 	db.Exec(t, "create table public.t as select * from pg_catalog.generate_series(1, 10000)")
@@ -223,6 +226,7 @@ func TestPostgreSQLsReplicationProgramsWork(t *testing.T) {
 
 // The login of a replication client that fails is its own affair.
 func TestFailedReplicationLoginsHarmNobodyElse(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Server(t, "max_wal_senders=1")
 	r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=postgres", server.Port), settings: "server_login_retry = 10"})
 	a := r.connect("d")

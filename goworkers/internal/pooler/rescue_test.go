@@ -66,6 +66,7 @@ func lostCases(row int64) []lostCase {
 }
 
 func TestServersOfLostClientsAreKept(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"transaction", "session"} {
 		for _, threads := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s threads=%d", mode, threads), func(t *testing.T) {
@@ -110,6 +111,7 @@ func TestServersOfLostClientsAreKept(t *testing.T) {
 }
 
 func TestWithoutRescueServersOfLostClientsAreClosed(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	db.Exec(t, "create table public.t(x int)")
 	r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "rescue_transactions = 0\ntcp_socket_buffer = 8192"})
@@ -133,6 +135,7 @@ func TestWithoutRescueServersOfLostClientsAreClosed(t *testing.T) {
 // A part of a message must never be completed by something else: "select f()" and the
 // first two bytes of Terminate would be a query.
 func TestHalfAMessageOfALostClientDoesNothing(t *testing.T) {
+	t.Parallel()
 	for _, rescue := range []int{0, 1} {
 		db := pgtest.DB(t)
 		db.Exec(t, "create table public.t(x int); create function public.f() returns int language sql as 'insert into public.t values (1) returning x'")
@@ -165,6 +168,7 @@ func TestHalfAMessageOfALostClientDoesNothing(t *testing.T) {
 
 // A statement that goes on in spite of being cancelled costs its server, not the pool.
 func TestRescueThatTakesTooLongClosesTheServer(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db, "pool_size=1")})
 	b := r.connect("d")
@@ -188,6 +192,7 @@ func TestRescueThatTakesTooLongClosesTheServer(t *testing.T) {
 
 // A cancel request that comes before its query is dropped by the server; another one follows.
 func TestRescueCancelsAgain(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db, "pool_size=1")})
 	b := r.connect("d")
@@ -204,6 +209,7 @@ func TestRescueCancelsAgain(t *testing.T) {
 
 // What a lost client has left in its session is handled as for others.
 func TestStateOfLostClientsIsGuarded(t *testing.T) {
+	t.Parallel()
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db, "pool_size=1"), settings: "session_state_guard = reset"})
 	b := r.connect("d")
@@ -223,6 +229,7 @@ func TestStateOfLostClientsIsGuarded(t *testing.T) {
 // Clients are lost at random moments, also before the server has begun what they asked
 // for, while others work on the same servers: none of these has an error.
 func TestRescuesHarmNobody(t *testing.T) {
+	t.Parallel()
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 			db := pgtest.DB(t)
