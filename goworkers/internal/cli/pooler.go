@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"goworkers/batch"
 	"goworkers/internal/pooler"
 	"goworkers/internal/pooler/ini"
+	"goworkers/internal/pooler/systemd"
 )
 
 func newPooler() *cli.Command {
@@ -89,11 +91,16 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 
+	tell, err := joinService(&opt)
+	if err != nil {
+		return err
+	}
+	defer tell.end()
 	if err := pooler.BecomeUser(cfg); err != nil {
 		return batch.Usagef("%v", err)
 	}
 	var p *pooler.Pooler
-	err := pooler.ErrNoPredecessor
+	err = pooler.ErrNoPredecessor
 	if takeOver {
 		p, err = pooler.TakeOver(cfg, opt)
 	}
@@ -134,6 +141,7 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 	if !taken {
 		go run()
 	}
+	tell.say(systemd.Ready)
 	for {
 		select {
 		case sig := <-signals:
@@ -142,4 +150,46 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 			return err
 		}
 	}
+}
+
+// service tells the service manager how things stand, from a goroutine of its own: it
+// may take its time to listen.
+type service struct {
+	lines chan string
+	done  chan struct{}
+}
+
+// joinService takes what the service manager has passed to the process.
+func joinService(opt *pooler.Options) (*service, error) {
+	var err error
+	if opt.Sockets, err = systemd.Listeners(); err != nil {
+		return nil, err
+	}
+	if opt.Watchdog, err = systemd.WatchdogInterval(); err != nil {
+		return nil, err
+	}
+	s := &service{lines: make(chan string, 16), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		for line := range s.lines {
+			// A manager that does not listen is no reason to stop serving.
+			systemd.Notify(line)
+		}
+	}()
+	opt.Notify = s.say
+	return s, nil
+}
+
+// say sends lines; when the manager is far behind, they are lost.
+func (s *service) say(lines ...string) {
+	select {
+	case s.lines <- strings.Join(lines, "\n"):
+	default:
+	}
+}
+
+func (s *service) end() {
+	s.say(systemd.Stopping)
+	close(s.lines)
+	<-s.done
 }

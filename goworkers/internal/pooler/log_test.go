@@ -149,9 +149,9 @@ func TestSyslogGetsTheLog(t *testing.T) {
 func TestServiceManagerIsToldTheStats(t *testing.T) {
 	told := make(chan string, 100)
 	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "stats_period = 0.5\nlog_stats = 0",
-		options: Options{Notify: func(status string) { told <- status }}})
+		options: Options{Notify: func(lines ...string) { told <- strings.Join(lines, "\n") }}})
 	line := <-told
-	if !regexp.MustCompile(`^stats: \d+ xacts/s, \d+ queries/s, \d+ client parses/s, \d+ server parses/s, \d+ binds/s, \d+ client logins/s, ` +
+	if !regexp.MustCompile(`^STATUS=stats: \d+ xacts/s, \d+ queries/s, \d+ client parses/s, \d+ server parses/s, \d+ binds/s, \d+ client logins/s, ` +
 		`in \d+ B/s, out \d+ B/s, xact \d+ us, query \d+ us, wait \d+ us$`).MatchString(line) {
 		t.Errorf("told %q", line)
 	}

@@ -25,6 +25,7 @@ import (
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/ldap"
 	"goworkers/internal/pooler/pool"
+	"goworkers/internal/pooler/systemd"
 	"goworkers/internal/pooler/tlsconn"
 )
 
@@ -43,9 +44,13 @@ type Options struct {
 	Log io.Writer
 	// Syslog is the unix socket of the syslog; empty: the machine's own.
 	Syslog string
-	// Notify, unless nil, is told how things stand each stats_period, for the service
-	// manager; the first loop calls it, so it must not block.
-	Notify func(status string)
+	// Notify, unless nil, is told how things stand in the service manager's words, see
+	// package systemd; the first loop calls it, so it must not block.
+	Notify func(lines ...string)
+	// Watchdog is the time in which the service manager wants to hear of us; 0: never.
+	Watchdog time.Duration
+	// Sockets are those that the service manager has passed: they replace our own.
+	Sockets []systemd.Listener
 
 	heritage *heritage
 	step     func(name string) // is told how far TakeOver has come; nil: nobody wants to know
@@ -119,6 +124,7 @@ type Pooler struct {
 	periods     int
 	periodEnds  [2]time.Duration
 	nextPeriod  time.Duration
+	nextAlive   time.Duration
 	metrics     *metrics
 }
 
@@ -283,6 +289,9 @@ func (p *Pooler) listen() error {
 		}
 		p.listeners = append(p.listeners, l)
 		p.log.Info("listening on " + l.name)
+	}
+	if len(p.options.Sockets) > 0 {
+		return p.listenPassed(p.options.Sockets)
 	}
 	for _, addr := range p.set.ListenAddr {
 		ips, err := listenAddresses(addr)
@@ -468,6 +477,7 @@ func (p *Pooler) shutdown(how closing) {
 		return
 	}
 	p.closing = how
+	p.tell(systemd.Stopping)
 	p.awaited.Store(true)
 	var kept []*listener
 	for _, l := range p.listeners {
@@ -571,6 +581,7 @@ func (p *Pooler) atSweep(now time.Duration) {
 	if p.suspended != suspendNot {
 		p.alone(func() { p.sweepSuspended(now) })
 	}
+	p.tellAlive(now)
 	p.expireAutoDatabases(now)
 	if p.set.PoolIdleTimeout > 0 {
 		p.alone(func() { p.expirePools(now) })

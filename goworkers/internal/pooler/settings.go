@@ -16,6 +16,7 @@ import (
 	"goworkers/internal/pooler/hba"
 	"goworkers/internal/pooler/ini"
 	"goworkers/internal/pooler/ldap"
+	"goworkers/internal/pooler/systemd"
 	"goworkers/internal/pooler/tlsconn"
 	"goworkers/pgwire"
 )
@@ -201,6 +202,8 @@ func (p *Pooler) removeDatabase(db *database, reason string) {
 // what could be read is put in force.
 func (p *Pooler) reload() error {
 	p.log.Info("reading configuration again")
+	p.tell(systemd.Reloading())
+	defer p.tell(systemd.Ready)
 	p.reopenLog()
 	cfg, warnings, err := p.cfg.Reload()
 	for _, w := range warnings {

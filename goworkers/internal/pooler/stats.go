@@ -5,6 +5,8 @@ package pooler
 import (
 	"fmt"
 	"time"
+
+	"goworkers/internal/pooler/systemd"
 )
 
 // counters of one pool. They are written by the loop alone, without locks; others
@@ -119,7 +121,5 @@ func (p *Pooler) endPeriod() {
 	if p.set.LogStats {
 		p.log.Info(line)
 	}
-	if p.options.Notify != nil {
-		p.options.Notify(line)
-	}
+	p.tell(systemd.Status(line))
 }
