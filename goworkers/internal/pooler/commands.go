@@ -193,9 +193,13 @@ func (k *console) shutdown(arg string, invalid error) error {
 	switch strings.ToLower(arg) {
 	case "":
 		p.log.Info("SHUTDOWN command issued")
-		p.handedOver()
+		if err := p.handedOver(); err != nil {
+			return err
+		}
 		p.Stop()
-		k.c.w.closeClient(k.c, "shutdown")
+		if h := p.handing; h == nil || !h.extended {
+			k.c.w.closeClient(k.c, "shutdown")
+		} // or the other process is to know that we have heard it
 	case "wait_for_servers":
 		p.log.Info("SHUTDOWN WAIT_FOR_SERVERS command issued")
 		p.shutdown(closingServers)

@@ -28,6 +28,7 @@ type handing struct {
 	k        *console
 	since    time.Duration
 	extended bool
+	over     bool                 // the other process goes on
 	clients  map[*client]struct{} // those handed over
 	goOn     chan struct{}        // the other loops wait for it to be closed; nil: there are none
 }
@@ -119,6 +120,9 @@ func sendWithFD(to int, b []byte, fd int, deadline time.Time) error {
 			b, rights = b[n:], nil
 		case syscall.EINTR:
 		case syscall.EAGAIN, syscall.ETOOMANYREFS:
+			if err == syscall.ETOOMANYREFS {
+				time.Sleep(time.Millisecond) // until some are received: there is room for bytes
+			}
 			if err := awaitSpace(to, true, deadline); err != nil {
 				return err
 			}
@@ -175,7 +179,7 @@ func (p *Pooler) freeze(h *handing) error {
 // endHanding ends freeze: it is we who go on.
 func (p *Pooler) endHanding(why string) {
 	h := p.handing
-	if h == nil {
+	if h == nil || h.over {
 		return
 	}
 	p.log.Warn("the takeover by another process has ended before its SHUTDOWN (" + why + "): going on")
@@ -208,6 +212,9 @@ func (k *console) whileHanding(command string) error {
 
 // suspenderGone ends the suspension of a console that has gone.
 func (p *Pooler) suspenderGone(k *console) {
+	if h := p.handing; h != nil && h.over {
+		return
+	}
 	if h := p.handing; h != nil && h.k == k {
 		p.endHanding("it has closed its connection")
 	}
@@ -220,19 +227,24 @@ func (p *Pooler) suspenderGone(k *console) {
 // is no limit for it.
 func (w *worker) sweepHanding(now time.Duration) {
 	h := w.handing
-	if h == nil || !h.extended || now-h.since < w.handingLimit() {
+	if h == nil || h.over || !h.extended || now-h.since < w.handingLimit() {
 		return
 	}
 	w.failClient(h.k.c, "", "suspend_timeout")
 }
 
 // handedOver carries out the other process's yes: who could not be handed over is told,
-// and all else is left to the end of this process.
-func (p *Pooler) handedOver() {
+// and all else is left to the end of this process. It comes too late when the other one
+// may have given up.
+func (p *Pooler) handedOver() error {
 	h := p.handing
-	if h == nil {
-		return
+	switch {
+	case h == nil:
+		return nil
+	case h.extended && p.now()-h.since >= p.handingLimit():
+		return refuse("suspend_timeout")
 	}
+	h.over = true
 	p.log.Info(fmt.Sprintf("%d client connections go on in another process", len(h.clients)))
 	for _, w := range p.workers {
 		for c := range w.clients {
@@ -267,6 +279,7 @@ func (p *Pooler) handedOver() {
 		p.metrics.stop()
 		p.metrics = nil
 	}
+	return nil
 }
 
 // codeAdminShutdown is what a server says that ends.
@@ -427,8 +440,13 @@ func (p *Pooler) hand(pools []*dbPool) *handedPooler {
 	h := &handedPooler{
 		Version: handedVersion, Clock: systemClock(), Age: time.Since(p.began), LastID: p.lastID.Load(), LastText: p.lastText.Load(), MockKey: p.mockKey,
 		Paused: p.paused, Periods: p.periods, PeriodEnds: p.periodEnds, NextPeriod: p.nextPeriod,
-		Console: p.consolePool.stats.hand(), Tracked: p.tracked,
+		Console: p.consolePool.stats.hand(), Tracked: p.tracked, Patience: p.handingLimit(),
 	}
+	var loops loopEvents
+	for _, w := range p.workers {
+		loops.add(&w.events)
+	}
+	h.Loops = []uint64{loops.cancels, loops.failedLogins, loops.tlsClients, loops.tlsServers}
 	for _, u := range p.users {
 		if c := u.creds.Load(); u.listed && c.keys.ClientKey != nil {
 			h.Users = append(h.Users, handedUser{u.name, c.secret.Reveal(), c.keys.ClientKey, c.keys.ServerKey})
@@ -454,7 +472,10 @@ func (p *Pooler) hand(pools []*dbPool) *handedPooler {
 		set := pl.defaults.Value()
 		hp := handedPool{
 			Database: pl.db.name, User: pl.user, Known: pl.welcome != nil, Welcome: pl.welcome, Defaults: set[:len(p.tracked)],
-			Stats: pl.stats.hand(), Shown: [2]handedStats{pl.shown[0].hand(), pl.shown[1].hand()}, HostIndex: pl.hostIndex,
+			Stats: pl.stats.hand(), Shown: [2]handedStats{pl.shown[0].hand(), pl.shown[1].hand()}, Events: pl.events.hand(), HostIndex: pl.hostIndex,
+		}
+		for i := range p.tracked {
+			hp.Told = append(hp.Told, pl.told.has(i))
 		}
 		if c := pl.creds.Load(); c != nil {
 			hp.Secret, hp.ClientKey, hp.ServerKey = c.secret.Reveal(), c.keys.ClientKey, c.keys.ServerKey
@@ -508,7 +529,7 @@ func (c *client) hand(index int) *handedClient {
 		h.Link = c.srv.id
 	}
 	for name, st := range c.names {
-		h.Names = append(h.Names, handedName{name, string(st.name)})
+		h.Names = append(h.Names, handedName{name, string(st.name), c.lapsed[name]})
 	}
 	return h
 }

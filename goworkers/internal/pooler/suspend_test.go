@@ -396,7 +396,7 @@ func FuzzWhatAnotherProcessHands(f *testing.F) {
 func TestWhatIsHandedComesOutAsItWentIn(t *testing.T) {
 	w, r := newHandedWriter(), newHandedReader()
 	for i := range 3 {
-		in := handedClient{Conn: handedConn{ID: uint64(i), Out: []byte{0, 255}, Vars: []string{"\xff", ""}, Remain: 5}, Names: []handedName{{"n\x00", "t"}}, Link: 1 << 63}
+		in := handedClient{Conn: handedConn{ID: uint64(i), Out: []byte{0, 255}, Vars: []string{"\xff", ""}, Remain: 5}, Names: []handedName{{"n\x00", "t", true}}, Link: 1 << 63}
 		part, err := w.next(&in)
 		if err != nil {
 			t.Fatal(err)

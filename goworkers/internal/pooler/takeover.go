@@ -329,7 +329,7 @@ func (h *heritage) sortRow(r consoleRow, stream *handedReader) (err error) {
 		if h.extended {
 			row.client = &handedClient{}
 			err = stream.next(state, row.client)
-			if err == nil && row.client.Conn.Pool >= len(h.state.Pools) {
+			if err == nil && uint(row.client.Conn.Pool) >= uint(len(h.state.Pools)) {
 				err = errors.New("it names no pool")
 			}
 		}
@@ -342,7 +342,7 @@ func (h *heritage) sortRow(r consoleRow, stream *handedReader) (err error) {
 		if h.extended {
 			row.server = &handedServer{}
 			err = stream.next(state, row.server)
-			if err == nil && row.server.Conn.Pool >= len(h.state.Pools) {
+			if err == nil && uint(row.server.Conn.Pool) >= uint(len(h.state.Pools)) {
 				err = errors.New("it names no pool")
 			}
 		}
@@ -398,6 +398,8 @@ func (p *Pooler) inherit() error {
 		return err
 	}
 	p.step("adopted")
+	// It must not find our word after we have given up.
+	h.old.patience(h.state.Patience)
 	if err := h.old.shutdown(h.extended); err != nil {
 		return fmt.Errorf("take over process %d (%s): %w", h.old.pid, h.old.version, err)
 	}
@@ -475,6 +477,38 @@ func (p *Pooler) handedVars(row *handedRow, values []string) vars {
 	return uniqueVars(set)
 }
 
+// handedTold brings what servers tell of the old process's tracked parameters into our order.
+func (p *Pooler) handedTold(told []bool) (set toldSet) {
+	for i, name := range p.heritage.state.Tracked {
+		if j := p.tracked.index(name); j >= 0 && i < len(told) && told[i] {
+			set |= 1 << j
+		}
+	}
+	return set
+}
+
+// toldByAll are the parameters that every server tells, for those of a PgBouncer, whose
+// welcomes we have not heard.
+func (p *Pooler) toldByAll() (set toldSet) {
+	for _, name := range append(fdVars[:], "application_name", "IntervalStyle") {
+		if j := p.tracked.index(name); j >= 0 {
+			set |= 1 << j
+		}
+	}
+	return set
+}
+
+// unsure has a server's parameters set at its next use that PgBouncer has not told.
+func (p *Pooler) unsure(vs vars) vars {
+	set := vs.Value()
+	for i := range p.tracked {
+		if set[i] == "" {
+			set[i] = unsureValue
+		}
+	}
+	return uniqueVars(set)
+}
+
 // close ends the connection to the old process.
 func (o *predecessor) close() {
 	if o.pidfd >= 0 {
@@ -506,9 +540,7 @@ func callPredecessor(cfg *ini.Config) (*predecessor, error) {
 		o.close()
 		return nil, err
 	}
-	patience := syscall.NsecToTimeval(int64(cfg.SuspendTimeout + takeoverPatience))
-	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience)
-	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &patience)
+	o.patience(cfg.SuspendTimeout)
 	switch err := syscall.Connect(fd, t.sa); err {
 	case nil:
 	case syscall.ENOENT, syscall.ECONNREFUSED:
@@ -523,6 +555,13 @@ func callPredecessor(cfg *ini.Config) (*predecessor, error) {
 		return nil, fmt.Errorf("take over the process at %s: %w; it goes on", path, err)
 	}
 	return o, nil
+}
+
+// patience is how long the old process has for each answer, beyond what it may wait for.
+func (o *predecessor) patience(waits time.Duration) {
+	limit := syscall.NsecToTimeval(int64(waits + takeoverPatience))
+	syscall.SetsockoptTimeval(o.fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &limit)
+	syscall.SetsockoptTimeval(o.fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &limit)
 }
 
 func (o *predecessor) logIn() error {

@@ -48,6 +48,9 @@ func (p *Pooler) adoptState() *heirs {
 	p.mockKey, p.paused = h.MockKey, h.Paused
 	p.periods, p.periodEnds, p.nextPeriod = h.Periods, h.PeriodEnds, h.NextPeriod
 	p.consolePool.stats.take(h.Console)
+	if e := &p.main.events; len(h.Loops) == 4 {
+		e.cancels, e.failedLogins, e.tlsClients, e.tlsServers = h.Loops[0], h.Loops[1], h.Loops[2], h.Loops[3]
+	}
 	for _, t := range h.Texts {
 		e.texts[t.Name] = t.Body
 	}
@@ -84,6 +87,7 @@ func (p *Pooler) adoptPool(h *handedPool, e *heirs) heirPool {
 	for i := range pl.shown {
 		pl.shown[i].take(h.Shown[i])
 	}
+	pl.events.take(&h.Events)
 	pl.hostIndex = h.HostIndex
 	if pl.account != nil && pl.account.listed {
 		pl.creds.Store(pl.account.creds.Load())
@@ -93,6 +97,8 @@ func (p *Pooler) adoptPool(h *handedPool, e *heirs) heirPool {
 	if h.Known && !e.changed[h.Database] {
 		pl.welcome = append([]byte{}, h.Welcome...)
 		pl.defaults = p.handedVars(nil, h.Defaults)
+		pl.told = p.handedTold(h.Told)
+		pl.setReadsTags()
 		pl.SetWelcome()
 	}
 	return heirPool{pl: pl}
@@ -179,7 +185,8 @@ func (p *Pooler) adoptServer(row *handedRow, e *heirs) {
 	created, state := now, pool.ServerUsed
 	if h == nil {
 		p.adoptConn(&s.conn, row, nil)
-		s.id, s.vars, s.key = p.lastID.Add(1), p.handedVars(row, nil), plainKey(row.cancel)
+		s.id, s.vars, s.key = p.lastID.Add(1), p.unsure(p.handedVars(row, nil)), plainKey(row.cancel)
+		pl.told |= p.toldByAll()
 		if row.link == 0 {
 			s.status, state = pgwire.TxIdle, pool.ServerIdle
 		} else {
@@ -327,6 +334,12 @@ func (p *Pooler) adoptClient(row *handedRow, e *heirs) {
 		for _, n := range h.Names {
 			if st := e.text(c.w, n.Text); st != nil {
 				c.names.set(&c.w.statements, n.Name, st)
+				if n.Lapsed && c.lapsed == nil {
+					c.lapsed = map[string]bool{}
+				}
+				if n.Lapsed {
+					c.lapsed[n.Name] = true
+				}
 			}
 		}
 	}

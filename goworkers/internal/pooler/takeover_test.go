@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -580,6 +581,50 @@ func TestTakeoverTellsTheServiceManager(t *testing.T) {
 	if want := fmt.Sprintf("MAINPID=%d", next.cmd.Process.Pid); err != nil || string(buf[:n]) != want {
 		t.Errorf("it hears %q, %v; want %s", buf[:n], err, want)
 	}
+}
+
+// Metrics go on where they were, on the same address.
+func TestTakeoverKeepsCounting(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := l.Addr().String()
+	l.Close()
+	r := processRig(t, config{databases: entry("d", pgtest.DB(t)), settings: "metrics_listen = " + listen})
+	old := r.process().says("up")
+	conn := r.connect("d")
+	for range 10 {
+		exec(t, conn, "select 1")
+	}
+	// Figures are those of the last sweep.
+	figure := func(name string) string {
+		resp, err := http.Get("http://" + listen + "/metrics")
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err.Error()
+		}
+		for line := range strings.Lines(string(text)) {
+			if rest, ok := strings.CutPrefix(line, name+`{database="d",user="postgres"} `); ok {
+				return strings.TrimSpace(rest)
+			}
+		}
+		return ""
+	}
+	for range 2 {
+		r.waitFor("queries are counted", func() bool {
+			return figure("pooler_queries_total") == "10" && figure("pooler_query_duration_seconds_count") == "10"
+		})
+		old = r.takeOver(old)
+	}
+	exec(t, conn, "select 1")
+	r.waitFor("queries are counted", func() bool {
+		return figure("pooler_queries_total") == "11" && figure("pooler_query_duration_seconds_count") == "11"
+	})
 }
 
 // Two processes on one port: the first leaves, and nobody is refused.

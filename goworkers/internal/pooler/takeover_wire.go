@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unsafe"
 )
@@ -48,12 +49,33 @@ type handedPooler struct {
 	Periods          int
 	PeriodEnds       [2]time.Duration
 	NextPeriod       time.Duration
+	Patience         time.Duration // how long the old process waits for SHUTDOWN
 	Console          handedStats
+	Loops            []uint64 // loopEvents of all loops together, in their order there
 	Tracked          []string
 	Users            []handedUser
 	Texts            []handedText
 	Databases        []handedDatabase
 	Pools            []handedPool
+}
+
+// handedEvents are those of a pool.
+type handedEvents struct {
+	Waits, Queries, Xacts                   []uint64
+	ClientErrors, Connects, ConnectFailures uint64
+}
+
+func (e *poolEvents) hand() handedEvents {
+	return handedEvents{
+		slices.Clone(e.waits[:]), slices.Clone(e.queries[:]), slices.Clone(e.xacts[:]), e.clientErrors, e.connects, e.connectFailures,
+	}
+}
+
+func (e *poolEvents) take(h *handedEvents) {
+	copy(e.waits[:], h.Waits)
+	copy(e.queries[:], h.Queries)
+	copy(e.xacts[:], h.Xacts)
+	e.clientErrors, e.connects, e.connectFailures = h.ClientErrors, h.Connects, h.ConnectFailures
 }
 
 // handedUser is what logins have taught us about a user of auth_file.
@@ -77,8 +99,10 @@ type handedPool struct {
 	Known                bool   // Welcome and Defaults are
 	Welcome              []byte
 	Defaults             []string // of the tracked parameters
+	Told                 []bool   // of them: servers tell their values
 	Stats                handedStats
 	Shown                [2]handedStats
+	Events               handedEvents
 	HostIndex            int
 	Secret               string
 	ClientKey, ServerKey []byte
@@ -109,7 +133,10 @@ type handedClient struct {
 }
 
 // handedName is a client's own name for a text.
-type handedName struct{ Name, Text string }
+type handedName struct {
+	Name, Text string
+	Lapsed     bool // it can be given anew
+}
 
 type handedServer struct {
 	Conn                              handedConn

@@ -124,7 +124,8 @@ func mayBeEmpty(name string) bool {
 func (t tracked) settle(client, server vars, told toldSet) (vars, vars) {
 	c, s := client.Value(), server.Value()
 	for i := range t {
-		if told.has(i) {
+		// A value that was not known and was right already is not reported.
+		if told.has(i) && s[i] != unsureValue {
 			c[i] = s[i]
 		} else {
 			s[i] = c[i]
