@@ -147,6 +147,7 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 		case sig := <-signals:
 			p.Signal(sig)
 		case err := <-done:
+			tell.silent = p.HandedOver()
 			return err
 		}
 	}
@@ -155,8 +156,9 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 // service tells the service manager how things stand, from a goroutine of its own: it
 // may take its time to listen.
 type service struct {
-	lines chan string
-	done  chan struct{}
+	lines  chan string
+	done   chan struct{}
+	silent bool // another process is the service
 }
 
 // joinService takes what the service manager has passed to the process.
@@ -189,7 +191,9 @@ func (s *service) say(lines ...string) {
 }
 
 func (s *service) end() {
-	s.say(systemd.Stopping)
+	if !s.silent {
+		s.say(systemd.Stopping)
+	}
 	close(s.lines)
 	<-s.done
 }

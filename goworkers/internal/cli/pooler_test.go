@@ -118,7 +118,19 @@ func TestPoolerRunsAsDaemon(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pooler := func() ([]byte, error) { return exec.Command(bin, "pooler", "-d", conf).CombinedOutput() }
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	if err := os.Chmod(filepath.Join(dir, "notify"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	pooler := func() ([]byte, error) {
+		cmd := exec.Command(bin, "pooler", "-d", conf)
+		cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
+		return cmd.CombinedOutput()
+	}
 	if out, err := pooler(); err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -183,6 +195,28 @@ func TestPoolerRunsAsDaemon(t *testing.T) {
 	old := pid
 	if pid, err = strconv.Atoi(strings.TrimSpace(string(said))); err != nil || pid == old {
 		t.Fatalf("the pid file says %q after the takeover from %d: %v", said, old, err)
+	}
+	// The service manager hears who is the service now, and not that it ends.
+	_ = manager.SetReadDeadline(time.Now().Add(20 * time.Second))
+	var told []string
+	for want := fmt.Sprintf("MAINPID=%d", pid); len(told) == 0 || told[len(told)-1] != want; {
+		line := make([]byte, 1000)
+		n, err := manager.Read(line)
+		if err != nil {
+			t.Fatalf("the service manager hears %q, then %v; want %s", told, err, want)
+		}
+		told = append(told, string(line[:n]))
+	}
+	// The old process has ended: what we say comes behind all that it has said.
+	own, err := net.Dial("unixgram", filepath.Join(dir, "notify"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	fmt.Fprint(own, "nothing")
+	line := make([]byte, 1000)
+	if n, err := manager.Read(line); err != nil || string(line[:n]) != "nothing" {
+		t.Errorf("after %q the service manager hears %q, %v", told, line[:n], err)
 	}
 	fmt.Fprint(stdin, "show work_mem;\ncommit;\n")
 	stdin.Close()

@@ -145,6 +145,10 @@ func (p *Pooler) AwaitPredecessor(limit time.Duration) bool {
 	return true
 }
 
+// HandedOver tells, once Run has returned, that another process has taken this one over
+// and is the service now.
+func (p *Pooler) HandedOver() bool { return p.handing != nil && p.handing.over }
+
 // Warn writes a warning to the pooler's log; any goroutine may call it.
 func (p *Pooler) Warn(text string) { p.log.Warn(text) }
 
