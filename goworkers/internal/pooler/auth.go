@@ -225,12 +225,15 @@ func (c *client) passwordMessage(data []byte) int {
 	if err == nil && !ok {
 		return 0
 	}
-	if err != nil || typ != pgwire.MsgPassword || size > maxLoginMessage {
-		why := "unexpected message during authentication"
-		if typ == pgwire.MsgTerminate {
-			why = "client close request"
-		}
-		c.w.closeClient(c, why)
+	switch {
+	case err == nil && typ == pgwire.MsgTerminate:
+		c.w.closeClient(c, "client close request")
+		return 0
+	case err != nil || typ != pgwire.MsgPassword:
+		c.w.closeClient(c, "unexpected message during authentication")
+		return 0
+	case size > maxLoginMessage:
+		c.w.failClient(c, "", "password too long")
 		return 0
 	}
 	if size > len(data) {

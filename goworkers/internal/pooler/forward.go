@@ -241,7 +241,7 @@ walk:
 		} else {
 			s.write(data[pos:i])
 		}
-		if s.pending.fakesOnly() {
+		if wrong == "" && s.pending.fakesOnly() {
 			s.forward(s.pending.takeFakes(nil))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -87,9 +88,9 @@ func TestStartupParameters(t *testing.T) {
 			{"replication off", params("replication", "off"), in, ""},
 			{"replication false", params("replication", "F"), in, ""},
 			{"replication nonsense", params("replication", "maybe"), out, `invalid value for parameter "replication": "maybe"`},
-			{"no terminator", params()[:len(params())-1], out, "bad startup packet"},
-			{"protocol 2", []byte{0, 0, 0, 9, 0, 2, 0, 0, 0}, out, "unsupported frontend protocol: only version 3 is known"},
-			{"too long", []byte{0x7f, 0, 0, 0, 0, 3, 0, 0}, out, "bad startup packet"},
+			{"no terminator", params()[:len(params())-1], out, "invalid startup packet layout: expected terminator as last byte"},
+			{"protocol 2", []byte{0, 0, 0, 9, 0, 2, 0, 0, 0}, out, "old V2 protocol not supported"},
+			{"too long", []byte{0x7f, 0, 0, 0, 0, 3, 0, 0}, out, "bad packet header: '7f00000000030000'"},
 			{"long", params("application_name", strings.Repeat("x", 9900)), in, ""},
 		} {
 			packet := tc.packet
@@ -160,7 +161,7 @@ func TestApplicationNameTellsTheHost(t *testing.T) {
 	if got := value[string](t, r.connect("d", "application_name=mine"), sql); !strings.HasPrefix(got, "mine - 127.0.0.1:") {
 		t.Errorf("with a name: %q", got)
 	}
-	if got := value[string](t, r.connect("d", "host="+r.dir), sql); !strings.HasPrefix(got, "app - unix:") {
+	if got := value[string](t, r.connect("d", "host="+r.dir), sql); !strings.HasPrefix(got, fmt.Sprintf("app - unix(%d@", os.Getpid())) {
 		t.Errorf("over the unix socket: %q", got)
 	}
 }
