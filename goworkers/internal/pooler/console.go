@@ -65,6 +65,13 @@ func (p *Pooler) openConsole(c *client) {
 	} {
 		out = pgwire.AppendParameterStatus(out, param.Name, param.Value)
 	}
+	// What the client has set of the tracked parameters is taken for granted.
+	set := c.vars.Value()
+	for i, name := range p.tracked {
+		if set[i] != "" {
+			out = pgwire.AppendParameterStatus(out, name, set[i])
+		}
+	}
 	p.keys.give(c, p.set.PeerID)
 	out = pgwire.AppendBackendKeyData(out, c.key[:])
 	out = p.appendLoginNotice(out)
@@ -169,7 +176,7 @@ func (k *console) process(data []byte) int {
 	for used < len(data) && c.fd >= 0 {
 		typ, size, ok, err := pgwire.ParseHeader(data[used:])
 		if err != nil || ok && size > maxCommand {
-			c.w.failClient(c, "", "bad packet header")
+			c.w.failClient(c, "", badHeader(data[used:used+pgwire.HeaderSize]))
 			return len(data)
 		}
 		if !ok || size > len(data)-used {
@@ -181,7 +188,7 @@ func (k *console) process(data []byte) int {
 		case pgwire.MsgQuery:
 			sql, err := pgwire.ParseQuery(body)
 			if err != nil {
-				c.w.failClient(c, "", "bad packet header")
+				c.w.failClient(c, "", toldBadPacket)
 				return len(data)
 			}
 			st := &k.p().consolePool.stats
@@ -190,10 +197,15 @@ func (k *console) process(data []byte) int {
 			k.command(string(sql))
 		case pgwire.MsgTerminate:
 			c.w.closeClient(c, "client close request")
-		case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose, pgwire.MsgFlush, pgwire.MsgSync:
-			c.w.failClient(c, "", "extended query protocol not supported by admin console")
+		case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose:
+			k.finish("", refuse("extended query protocol not supported by admin console"))
+			c.w.failClient(c, "", "bad packet")
+		case pgwire.MsgFlush, pgwire.MsgSync, pgwire.MsgFunctionCall:
+			k.finish("", refuse("unsupported packet type for admin console: %d", typ))
+			c.w.failClient(c, "", "bad packet")
+		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
 		default:
-			c.w.failClient(c, "", "unexpected message from client: "+pgwire.TypeName(typ, true))
+			c.w.failClient(c, "", toldUnknown)
 		}
 	}
 	return used

@@ -24,7 +24,6 @@ func TestCommandGrammar(t *testing.T) {
 		"show version":                      {name: "show", arg: "version"},
 		"  SHOW\tPools\n;":                  {name: "show", arg: "Pools"},
 		`pause "My ""db"""`:                 {name: "pause", arg: `My "db"`},
-		"pause 'it''s'":                     {name: "pause", arg: "it's"},
 		`kill "";`:                          {name: "kill"},
 		"select version()":                  {name: "select", arg: "version()"},
 		"reload":                            {name: "reload"},
@@ -42,7 +41,7 @@ func TestCommandGrammar(t *testing.T) {
 		}
 	}
 	for _, sql := range []string{
-		"show version; show version", "show version show", "pause; d", "pause a b", "pause = d", "pause'd'", "'pause' d", "= 1",
+		"show version; show version", "show version show", "pause; d", "pause a b", "pause = d", "pause'd'", "'pause' d", "pause 'd'", "show 'pools'", "= 1",
 		"set", "set a", "set a 1", "set a =", "set a = ;", "set a = b c", "set a to", "set ato b", "set a tob", "set = 1", "set a = 'b", `pause "d`,
 		"set a = 'b' c", "-- comment\nshow version", "/* x */ show version", "show version -- x",
 	} {
@@ -168,7 +167,7 @@ func TestConsoleCommands(t *testing.T) {
 		t.Errorf("stats user: %v", err)
 	}
 	res := watcher.ExecParams(background(t), "show pools", nil, nil, nil, nil).Read()
-	if e, ok := asPgError(res.Err); !ok || e.Message != "extended query protocol not supported by admin console" || e.Severity != "FATAL" {
+	if e, ok := asPgError(res.Err); !ok || e.Message != "extended query protocol not supported by admin console" || e.Severity != "ERROR" {
 		t.Errorf("extended protocol: %v", res.Err)
 	}
 	if e := r.refused("pgbouncer", "user=other"); e.Message != "not allowed" {
@@ -194,7 +193,7 @@ func TestConsoleHumoursDrivers(t *testing.T) {
 		t.Errorf("server_version %q", v)
 	}
 	for _, tc := range []struct{ sql, tag, value string }{
-		{"show client_encoding", "SHOW", "UTF8"}, {"SHOW DateStyle", "SHOW", "ISO"}, {"show TimeZone;", "SHOW", "GMT"},
+		{"show client_encoding", "SHOW", "UTF-8"}, {"show extra_float_digits", "SHOW", "2"}, {"SHOW DateStyle", "SHOW", "ISO"}, {"show TimeZone;", "SHOW", "GMT"},
 		{"show standard_conforming_strings", "SHOW", "on"}, {"show default_transaction_isolation", "SHOW", "read committed"},
 		{"select version", "SHOW", Version}, {"show version", "SHOW", Version},
 		{"set client_encoding to 'UTF8'", "SET", ""}, {"set datestyle = ISO", "SET", ""}, {"set extra_float_digits = 3", "SET", ""},

@@ -1,4 +1,5 @@
 // The console's language: `NAME [argument]` and `SET name = value`, one command a query.
+// Names may stand in double quotes, values in quotes of either kind.
 
 package pooler
 
@@ -32,7 +33,11 @@ func parseCommand(sql string) (cmd command, ok bool) {
 		if strings.IndexByte(blanks, rest[0]) < 0 {
 			return cmd, false
 		}
-		cmd.arg, rest, ok = anyWord(strings.TrimLeft(rest, blanks))
+		rest = strings.TrimLeft(rest, blanks)
+		if rest[0] == '\'' {
+			return cmd, false // a name stands in double quotes
+		}
+		cmd.arg, rest, ok = anyWord(rest)
 		return cmd, ok && rest == ""
 	}
 	cmd.arg, rest = bareWord(strings.TrimLeft(rest, blanks))

@@ -15,8 +15,8 @@ import (
 
 // driverParams are what drivers ask for when they connect.
 var driverParams = map[string]string{
-	"client_encoding": "UTF8", "default_transaction_isolation": "read committed",
-	"standard_conforming_strings": "on", "datestyle": "ISO", "timezone": "GMT",
+	"client_encoding": "UTF-8", "default_transaction_isolation": "read committed",
+	"standard_conforming_strings": "on", "datestyle": "ISO", "timezone": "GMT", "extra_float_digits": "2",
 }
 
 // table is the result of a SHOW.

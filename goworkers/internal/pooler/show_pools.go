@@ -23,16 +23,12 @@ func showPools(p *Pooler, t *table) {
 	}
 	p.eachPool(func(pl *dbPool) {
 		q := pl.Pool
-		var balance any
-		if pl.db.LoadBalanceHosts.Set {
-			balance = pl.db.LoadBalanceHosts.Value.String()
-		}
 		wait := q.MaxWait(p.now())
 		t.add(pl.db.name, pl.user,
 			q.Clients(pool.ClientIdle)+q.Clients(pool.ClientActive), q.Clients(pool.ClientWaiting)+q.Clients(pool.ClientWelcome),
 			sent[pl], q.Cancels()-sent[pl], q.Servers(pool.ServerActive), sent[pl], q.Servers(pool.ServerCanceled),
 			q.Servers(pool.ServerIdle), q.Servers(pool.ServerUsed), q.Servers(pool.ServerTested), q.Servers(pool.ServerLogin),
-			int(wait/time.Second), int(wait%time.Second/time.Microsecond), pl.mode.String(), balance)
+			int(wait/time.Second), int(wait%time.Second/time.Microsecond), pl.mode.String(), pl.db.shownBalance())
 	})
 	t.add(consoleName, consoleName, len(p.consoles), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ini.PoolStatement.String(), nil)
 	t.sort(2)
