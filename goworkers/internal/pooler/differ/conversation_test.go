@@ -2,7 +2,8 @@ package differ
 
 // Conversations: what their files hold.
 //
-// Lines before "---" are the configuration, one fact each; # starts a comment:
+// The first line, "# ...", says what is compared. Lines before "---" are the configuration,
+// one fact each; # starts a comment:
 //
 //	needs 1.21                  the oldest PgBouncer that behaves so
 //	set pool_mode = session     a setting
@@ -13,7 +14,7 @@ package differ
 //	secret u [text]             a line of auth_file; postgres, admin and stats are there anyway
 //	hba host all all ... trust  a line of $dir/hba.txt, $dir being the product's folder
 //	hide column ...             result columns whose values vary
-//	differs PRODUCT: reason     a difference that is meant
+//	differs PRODUCT: reason     a difference that is meant; the product is the reason's subject
 //
 // Lines after it are steps. c is a client, any word:
 //
@@ -52,6 +53,7 @@ import (
 
 type conversation struct {
 	name    string
+	title   string
 	needs   version
 	config  config
 	hidden  map[string]bool
@@ -109,6 +111,11 @@ func loadConversation(path string) (*conversation, error) {
 
 func parseConversation(text string) (*conversation, error) {
 	c := &conversation{hidden: map[string]bool{}, differs: map[string][]string{}}
+	first, _, _ := strings.Cut(text, "\n")
+	c.title, _ = strings.CutPrefix(first, "# ")
+	if c.title == first {
+		return nil, fmt.Errorf("line 1: want: # what is compared")
+	}
 	head := true
 	n := 0
 	for line := range strings.Lines(text) {

@@ -39,9 +39,9 @@ func TestDifferencesAreListed(t *testing.T) {
 			if diff == "" {
 				t.Errorf("%s: %s does not differ any more; take the line \"differs\" away", conv.name, product)
 			}
-			text := conv.name + "\n"
+			text := conv.name + ": " + conv.title + "\n"
 			for _, reason := range reasons {
-				text += "  " + reason + "\n"
+				text += "  It " + reason + ".\n"
 			}
 			for line := range strings.Lines(diff) {
 				text += "    " + line
@@ -75,8 +75,14 @@ func TestDifferencesAreListed(t *testing.T) {
 
 func listText(byProduct map[string][]string) string {
 	var b strings.Builder
-	b.WriteString("Where a product's messages differ from those of the newest PgBouncer, by conversation.\n" +
-		"Written by the test; the reasons stand in testdata/conversations. Lines with - are PgBouncer's, + the product's.\n")
+	b.WriteString(`What clients see that is not as with the newest PgBouncer, product by product: ours
+("pooler"), then older PgBouncers. All else in testdata/conversations is the same.
+
+Each entry has the name of the conversation and what it is about, what the product does
+and why, and under the step of the conversation ("c1" being a client, "a" one on the
+console) the lines that differ: - is what PgBouncer sends, + what the product sends. The
+test writes this file; the reasons stand in the conversations.
+`)
 	var products []string
 	for p := range byProduct {
 		products = append(products, p)

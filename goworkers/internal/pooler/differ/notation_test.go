@@ -10,13 +10,14 @@ import (
 
 func TestConversationsThatAreWrongAreRefused(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"no steps", "needs 1.21\n", "no steps"},
-		{"unknown word", "nonsense x = 1\n---\nc login", `line 1: unknown word "nonsense"`},
-		{"no value", "set pool_mode\n---\nc login", "line 1: want: set KEY = VALUE"},
-		{"no reason", "differs pooler\n---\nc login", "line 1: want: differs PRODUCT: reason"},
-		{"no version", "needs one\n---\nc login", `line 1: "one" is no version`},
-		{"unknown step", "---\nc jump", `line 2: unknown step "c jump"`},
-		{"open quote", "---\nc> Query \"x", "line 2: a quote that does not end"},
+		{"no title", "needs 1.21\n---\nc login", "line 1: want: # what is compared"},
+		{"no steps", "# t\nneeds 1.21\n", "no steps"},
+		{"unknown word", "# t\nnonsense x = 1\n---\nc login", `line 2: unknown word "nonsense"`},
+		{"no value", "# t\nset pool_mode\n---\nc login", "line 2: want: set KEY = VALUE"},
+		{"no reason", "# t\ndiffers pooler\n---\nc login", "line 2: want: differs PRODUCT: reason"},
+		{"no version", "# t\nneeds one\n---\nc login", `line 2: "one" is no version`},
+		{"unknown step", "# t\n---\nc jump", `line 3: unknown step "c jump"`},
+		{"open quote", "# t\n---\nc> Query \"x", "line 3: a quote that does not end"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := parseConversation(tc.text); err == nil || !strings.HasPrefix(err.Error(), tc.want) {
