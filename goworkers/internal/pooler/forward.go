@@ -417,7 +417,7 @@ walk:
 		case pgwire.MsgNoticeResponse:
 			s.dirty = s.dirty || s.cl == nil && !s.rescued
 		case pgwire.MsgCommandComplete:
-			if noBlocks && i+size == len(data) && s.cl != nil {
+			if noBlocks && i+size == len(data) && s.cl != nil && !s.pending.open {
 				break walk // until it is known what status follows
 			}
 			if s.pl.readsTags {
