@@ -306,6 +306,7 @@ func TestManyLoginsAtOnceOverFewServers(t *testing.T) {
 
 // While nobody can be asked, logins wait, and who goes leaves no question behind.
 func TestAuthQueryWaitsForThePool(t *testing.T) {
+	t.Parallel()
 	server := guarded(t, asker)
 	admin := &pgtest.Database{DSN: server.DSN}
 	bothThreads(t, func(t *testing.T, threads string) {

@@ -218,6 +218,7 @@ func TestLimitsOfUsers(t *testing.T) {
 
 // A login that comes to a halt anywhere is ended, and says so as long as it can be said.
 func TestLoginTimeoutInEachPhase(t *testing.T) {
+	t.Parallel()
 	silent := scripted{"", ""}
 	stuck := silent.serve(t)
 	bothThreads(t, func(t *testing.T, threads string) {

@@ -27,7 +27,8 @@ func (s *server) rescuable(c *client) bool {
 // If need be, a ROLLBACK is the last.
 func (s *server) rescue() {
 	s.rescued = true
-	s.drop = true // of a message that is under way
+	s.drop = true            // of a message that is under way
+	s.pending.takeFakes(nil) // no message of the server's will
 	busy := !s.pending.answeredAll()
 	s.rescueGoOn()
 	switch {

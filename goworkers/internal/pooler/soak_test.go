@@ -27,7 +27,7 @@ import (
 const (
 	// The soak's length in all and its seed, unless STRESS_SECONDS and STRESS_SEED say
 	// something else.
-	soakTime = 30 * time.Second
+	soakTime = 60 * time.Second
 	soakSeed = 1
 
 	soakClients = 24
