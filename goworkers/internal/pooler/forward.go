@@ -204,9 +204,13 @@ walk:
 			}
 		}
 		v := passOn
-		if c.pl.prepares && !s.pending.failed && c.replication == replicationNone {
+		if c.pl.prepares && c.replication == replicationNone {
 			switch typ {
 			case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgClose:
+				if s.pending.failed {
+					v = c.skipped(data[i:], typ, size)
+					break
+				}
 				var used int
 				out, used, v = c.rewrite(s, out, data[pos:i], data[i:], typ, size)
 				switch v {

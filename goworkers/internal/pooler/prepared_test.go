@@ -218,6 +218,12 @@ func TestPreparedStatementsFollowTheirClients(t *testing.T) {
 			{0, 1, "P:a=select_3 B:a E S", "1 2 D:3 C Z"},
 			{0, 1, "P:a=select_4 S", "E:08P01 closed"},
 		}},
+		{"a Parse that fails twice", []step{
+			{0, 1, "P:a=nonsense S", "E:42601 Z"},
+			{0, 1, "P:=nonsense P:a=select_1 S", "E:42601 Z"},
+			{0, 1, "P:a=select_2 B:a E S", "1 2 D:2 C Z"},
+			{0, 1, "P:a=select_3 S", "E:08P01 closed"},
+		}},
 		{"unknown name", []step{
 			{0, 1, "B:a E S", "E:08P01 closed"},
 			{1, 1, "D:a S", "E:08P01 closed"},
@@ -240,6 +246,41 @@ func TestPreparedStatementsFollowTheirClients(t *testing.T) {
 				t.Fatalf("another client hears %s", got)
 			}
 		})
+	}
+}
+
+// What is sent behind an error that the client may have read already, as libpq's pipelines
+// do, is passed over by the server; its statements can be used as those are that were on
+// their way when the error came.
+func TestParseBehindAnErrorCanBeUsed(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=1"), settings: "max_prepared_statements = 2"})
+	conn := r.rawLogin("d")
+	if got := talk(t, conn, 1, "P:old=select 1", "S"); got != "1 Z" {
+		t.Fatal(got)
+	}
+	talk(t, conn, 0, "P:=nonsense", "H")
+	if typ, _, err := message1(conn); err != nil || typ != pgwire.MsgErrorResponse {
+		t.Fatalf("got %c, %v", typ, err)
+	}
+	long := "select length('" + strings.Repeat("x", 3_000_000) + "')"
+	if got := talk(t, conn, 1, "P:a=select 2", "B:a", "E", "P:=select 3", "P:long="+long, "P:old=select 4", "C:old", "B:no", "P:b=select 5", "S"); got != "Z" {
+		t.Fatal(got)
+	}
+	for _, st := range []struct{ words, want string }{
+		{"B:a E S", "2 D:2 C Z"},
+		{"D:a S", "t T Z"},
+		{"B:long E S", "2 D:3000000 C Z"},
+		{"B:old E S", "2 D:1 C Z"},
+		{"P:b=select_6 B:b E S", "1 2 D:6 C Z"},
+		{"P:b=select_7 S", "E:08P01 closed"},
+	} {
+		words := strings.Fields(st.words)
+		for i := range words {
+			words[i] = strings.ReplaceAll(words[i], "_", " ")
+		}
+		if got := talk(t, conn, 1, words...); got != st.want {
+			t.Fatalf("%s:\ngot  %s\nwant %s", st.words, got, st.want)
+		}
 	}
 }
 

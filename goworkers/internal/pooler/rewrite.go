@@ -77,8 +77,11 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		}
 		name := string(parse.Name)
 		prev := c.names[name]
+		if c.lapsed[name] {
+			prev = nil // if this one is passed over as well, the name lapses again
+		}
 		// What runs may be DEALLOCATE ALL: only its answer will tell.
-		if prev != nil && !c.lapsed[name] && s.pending.running == 0 {
+		if prev != nil && s.pending.running == 0 {
 			return out, 0, c.refuse(toldNameInUse)
 		}
 		delete(c.lapsed, name)
@@ -130,6 +133,42 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		s.noteSent(typ)
 		return pgwire.AppendDescribe(out, pgwire.TargetStatement, st.name), size, replaced
 	}
+}
+
+// skipped looks at a message of which the server has said already that it will pass over
+// it; it goes there as it is. A Parse is known afterwards as if it had been sent before the
+// error came: the client cannot tell the difference. See rewrite for the arguments.
+func (c *client) skipped(msg []byte, typ byte, size int) verdict {
+	body := msg[pgwire.HeaderSize:min(len(msg), size)]
+	if typ != pgwire.MsgParse || len(body) > 0 && body[0] == 0 {
+		return passOn
+	}
+	if len(msg) < size {
+		return needMore
+	}
+	parse, err := pgwire.ParseParse(body)
+	if err != nil {
+		return passOn
+	}
+	name := string(parse.Name)
+	if c.names[name] != nil && !c.lapsed[name] {
+		return passOn
+	}
+	st := c.w.statements.get(body[len(name)+1:])
+	c.names.set(&c.w.statements, name, st)
+	c.w.statements.drop(st)
+	c.pl.stats.clientParses++
+	c.lapse(name)
+	return passOn
+}
+
+// lapse notes that no server has heard of a name. It can be used all the same: the server
+// is then told the text again. And it can be given anew.
+func (c *client) lapse(name string) {
+	if c.lapsed == nil {
+		c.lapsed = map[string]bool{}
+	}
+	c.lapsed[name] = true
 }
 
 // badHeader is what a client is told whose messages cannot be told apart any more.
@@ -186,11 +225,7 @@ func (s *server) passedOver(n namedRequest) {
 		c.names.set(ss, n.name, n.prev)
 		return
 	}
-	// It can be used all the same: the server is then told the text again.
-	if c.lapsed == nil {
-		c.lapsed = map[string]bool{}
-	}
-	c.lapsed[n.name] = true
+	c.lapse(n.name)
 }
 
 // discarded notes that the server has forgotten all its statements, but for those that
