@@ -405,10 +405,11 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 	extendedAnswer := []byte{'1', 0, 0, 0, 4, '2', 0, 0, 0, 4}
 	extendedAnswer = pgwire.AppendReadyForQuery(append(extendedAnswer, row...), pgwire.TxIdle)
 	got := make([]byte, 64<<10)
-	pass := func(request, reply []byte) {
+	// told is what the server is to get of a request.
+	pass := func(request, told, reply []byte) {
 		evloop.Write(user, request)
 		c.Ready(evloop.Readable)
-		if n, err := evloop.Read(backendFD, got); err != nil || !bytes.Equal(got[:n], request) {
+		if n, err := evloop.Read(backendFD, got); err != nil || !bytes.Equal(got[:n], told) {
 			t.Fatalf("the server got %q: %v", got[:n], err)
 		}
 		evloop.Write(backendFD, reply)
@@ -420,11 +421,22 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 			t.Fatal("the server is not released")
 		}
 	}
+	// A prepared statement has another name on the server.
+	named := func(name string) (parse, use []byte) {
+		parse = pgwire.AppendSync(pgwire.AppendParse(nil, []byte(name), []byte("select 1"), []byte{0, 0}))
+		use = append(pgwire.AppendBindHead(nil, nil, []byte(name), 6), 0, 0, 0, 0, 0, 0)
+		return parse, pgwire.AppendSync(pgwire.AppendExecute(use, nil, 0))
+	}
+	parse, use := named("mine")
+	toldParse, toldUse := named("PGBOUNCER_1")
+	usedAnswer := pgwire.AppendReadyForQuery(append([]byte{'2', 0, 0, 0, 4}, row...), pgwire.TxIdle)
+	pass(parse, toldParse, pgwire.AppendReadyForQuery([]byte{'1', 0, 0, 0, 4}, pgwire.TxIdle))
 	if n := testing.AllocsPerRun(1000, func() {
-		pass(query, answer)
-		pass(extended, extendedAnswer)
+		pass(query, query, answer)
+		pass(extended, extended, extendedAnswer)
+		pass(use, toldUse, usedAnswer)
 	}); n != 0 {
-		t.Fatalf("%v allocations for two transactions", n)
+		t.Fatalf("%v allocations for three transactions", n)
 	}
 }
 
