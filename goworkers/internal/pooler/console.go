@@ -255,5 +255,12 @@ func (k *console) dispatch(cmd command, invalid error) error {
 	if !k.admin {
 		return refuse("admin access needed")
 	}
+	if cmd.name != "shutdown" { // which tells of itself, with what it waits for
+		text := strings.ToUpper(cmd.name)
+		if cmd.arg != "" {
+			text += " '" + cmd.arg + "'"
+		}
+		k.c.about().Info(text + " command issued")
+	}
 	return run(k, cmd.arg, invalid)
 }

@@ -241,7 +241,7 @@ walk:
 		if len(out) > 0 {
 			out = append(out, data[pos:i]...)
 			s.write(out)
-			c.w.out = out[:0]
+			c.w.out = reuse(out)
 		} else {
 			s.write(data[pos:i])
 		}
@@ -258,6 +258,15 @@ walk:
 		return len(data)
 	}
 	return i
+}
+
+// reuse gives a buffer back for the next message, unless a huge one has been put together
+// in it.
+func reuse(b []byte) []byte {
+	if cap(b) > 4*evloop.BufferSize {
+		return nil
+	}
+	return b[:0]
 }
 
 // noteSent keeps the books about a message on its way to the server.
@@ -400,7 +409,7 @@ walk:
 			if len(out) > 0 {
 				out = append(out, data[pos:i]...)
 				s.forward(out)
-				s.w.out, out = out[:0], out[:0]
+				s.w.out, out = reuse(out), out[:0]
 			} else {
 				s.forward(data[pos:i])
 			}
@@ -457,7 +466,7 @@ walk:
 	if len(out) > 0 {
 		out = append(out, data[pos:i]...)
 		s.forward(out)
-		s.w.out = out[:0]
+		s.w.out = reuse(out)
 	} else {
 		s.forward(data[pos:i])
 	}

@@ -178,6 +178,10 @@ func New(cfg *ini.Config, opt Options) (*Pooler, error) {
 		return nil, err
 	}
 	if err := p.start(); err != nil {
+		if opt.Log == nil {
+			// Nobody else tells the log; who started us is told by the error.
+			p.log.Log(logrus.FatalLevel, err.Error())
+		}
 		p.end()
 		return nil, err
 	}
@@ -302,6 +306,10 @@ func (p *Pooler) listen() error {
 			l, err := listenTCP(p, ip, p.set.ListenPort)
 			add(l, err, netip.AddrPortFrom(ip, uint16(p.set.ListenPort)).String())
 		}
+	}
+	if len(p.set.ListenAddr) > 0 && len(p.listeners) == 0 {
+		return fmt.Errorf("%s: [pgbouncer] listen_addr: none of the addresses can be listened on: %s; change listen_addr or listen_port",
+			p.cfg.Path, strings.Join(problems, ", "))
 	}
 	if dir := p.set.UnixSocketDir; dir != "" {
 		l, err := listenUnix(p, dir, p.set.ListenPort)

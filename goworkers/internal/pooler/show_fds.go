@@ -456,7 +456,7 @@ func (p *Pooler) hand(pools []*dbPool) *handedPooler {
 	note := func(st *statement) {
 		if _, known := texts[st]; !known && st != nil {
 			texts[st] = struct{}{}
-			h.Texts = append(h.Texts, handedText{string(st.name), st.key})
+			h.Texts = append(h.Texts, handedText{string(st.name), st.body})
 		}
 	}
 	p.eachClient(func(c *client) {

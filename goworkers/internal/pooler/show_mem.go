@@ -34,7 +34,7 @@ func showMem(p *Pooler, t *table) {
 		bufferBytes += len(w.loop.Buffer())
 		for _, st := range w.statements.byBody {
 			texts++
-			textBytes += int(unsafe.Sizeof(*st)) + len(st.name) + 2*len(st.body)
+			textBytes += int(unsafe.Sizeof(*st)) + len(st.name) + len(st.body)
 		}
 	}
 	p.eachPool(func(pl *dbPool) {

@@ -12,8 +12,7 @@ import (
 // It lives as long as a client or a server knows it.
 type statement struct {
 	name []byte // on servers
-	body []byte // of its Parse, behind the name
-	key  string // body, as the map has it
+	body string // of its Parse, behind the name: the text, a zero byte, the types
 	refs int
 }
 
@@ -33,7 +32,7 @@ func (ss *statements) get(body []byte) *statement {
 		ss.byBody = map[string]*statement{}
 	}
 	key := string(body)
-	st := &statement{name: strconv.AppendUint([]byte("PGBOUNCER_"), ss.lastID.Add(1), 10), body: []byte(key), key: key, refs: 1}
+	st := &statement{name: strconv.AppendUint([]byte("PGBOUNCER_"), ss.lastID.Add(1), 10), body: key, refs: 1}
 	ss.byBody[key] = st
 	return st
 }
@@ -43,16 +42,16 @@ func (ss *statements) keep(st *statement) {
 	if ss.byBody == nil {
 		ss.byBody = map[string]*statement{}
 	}
-	if ss.byBody[st.key] == nil {
-		ss.byBody[st.key] = st
+	if ss.byBody[st.body] == nil {
+		ss.byBody[st.body] = st
 	}
 }
 
 // drop gives a reference back.
 func (ss *statements) drop(st *statement) {
 	st.refs--
-	if st.refs == 0 && ss.byBody[st.key] == st {
-		delete(ss.byBody, st.key)
+	if st.refs == 0 && ss.byBody[st.body] == st {
+		delete(ss.byBody, st.body)
 	}
 }
 

@@ -274,7 +274,7 @@ func (e *heirs) text(w *worker, name string) *statement {
 	}
 	st := known[name]
 	if st == nil {
-		st = &statement{name: []byte(name), body: []byte(body), key: body}
+		st = &statement{name: []byte(name), body: body}
 		known[name] = st
 		w.statements.keep(st)
 	}

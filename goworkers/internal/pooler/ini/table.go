@@ -98,7 +98,7 @@ var rows = mark([]Setting{
 		Doc: "group of the unix socket"},
 
 	{Group: groupAuth, Name: "auth_type", Default: "md5", at: func(s *Settings) any { return &s.AuthType },
-		Doc: "how clients prove who they are: any, trust, plain, md5, scram-sha-256, cert, hba, ldap, pam"},
+		Doc: "how clients prove who they are: any, trust, plain, md5, scram-sha-256, cert, hba, ldap"},
 	{Group: groupAuth, Name: "auth_file", at: func(s *Settings) any { return &s.AuthFile },
 		Doc: "file of \"user\" \"secret\" lines"},
 	{Group: groupAuth, Name: "auth_user", at: func(s *Settings) any { return &s.AuthUser },
