@@ -220,13 +220,11 @@ func TestServerThatIsKilledComesBack(t *testing.T) {
 	}
 }
 
-const childEnv = "POOLER_TEST_CHILD"
-
 // child runs the test's own program again: a pooler in a process of its own.
 func child(t *testing.T, conf string, files uint64) *osexec.Cmd {
 	t.Helper()
 	cmd := osexec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, conf, files))
+	cmd.Env = append(os.Environ(), processEnv+"="+conf, fmt.Sprintf("%s=%d", filesEnv, files))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -236,27 +234,6 @@ func child(t *testing.T, conf string, files uint64) *osexec.Cmd {
 		cmd.Wait()
 	})
 	return cmd
-}
-
-// runChild is what the process that child starts does in place of tests.
-func runChild(how string) error {
-	var conf string
-	var files uint64
-	if _, err := fmt.Sscan(how, &conf, &files); err != nil {
-		return err
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files}); err != nil {
-		return err
-	}
-	cfg, warnings, err := ini.Load(conf)
-	if err != nil {
-		return err
-	}
-	p, err := New(cfg, Options{Warnings: warnings})
-	if err != nil {
-		return err
-	}
-	return p.Run()
 }
 
 // files writes a configuration without starting anything.

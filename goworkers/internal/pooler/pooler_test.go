@@ -23,13 +23,6 @@ func TestMain(m *testing.M) {
 	if conf := os.Getenv(processEnv); conf != "" {
 		os.Exit(serveInProcess(conf))
 	}
-	if how := os.Getenv(childEnv); how != "" {
-		if err := runChild(how); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -25,6 +25,7 @@ const (
 	processEnv  = "POOLER_TEST_CONF"      // the process is a pooler of this file
 	takeOverEnv = "POOLER_TEST_TAKE_OVER" // it takes the running one over
 	stopAtEnv   = "POOLER_TEST_STOP_AT"   // STEP=kill or STEP=wait: what it does there
+	filesEnv    = "POOLER_TEST_FILES"     // how many open files it may have
 )
 
 // serveInProcess is the process; it says on stdout how far it has come.
@@ -32,6 +33,15 @@ func serveInProcess(conf string) int {
 	complain := func(err error) int {
 		fmt.Fprintln(os.Stderr, "failed:", err)
 		return 1
+	}
+	if text := os.Getenv(filesEnv); text != "" {
+		files, err := strconv.ParseUint(text, 10, 64)
+		if err == nil {
+			err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files})
+		}
+		if err != nil {
+			return complain(err)
+		}
 	}
 	cfg, warnings, err := ini.Load(conf)
 	if err != nil {

@@ -7,7 +7,6 @@
 // --ini prints are all made from it. A Config is not safe for concurrent use.
 //
 // Nothing is passed over in silence. Every error found is reported, each on one line
-// with file, line, section, key, what is wrong and what to do.
-// Secrets are of type pgwire.Secret and never stand in an error, a warning
-// or SHOW CONFIG.
+// with file, line, section, key, what is wrong and what to do. Secrets are of type
+// pgwire.Secret and never stand in an error, a warning or SHOW CONFIG.
 package ini
