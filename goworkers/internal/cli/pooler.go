@@ -105,7 +105,26 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 		p, err = pooler.TakeOver(cfg, opt)
 	}
 	taken := err == nil
+	var pid *batch.PidFile
+	defer func() {
+		if pid != nil {
+			pid.Remove()
+		}
+	}()
+	takePidFile := func() (err error) {
+		if cfg.PidFile == "" {
+			return nil
+		}
+		if pid, err = batch.WritePidFile(cfg.PidFile); err != nil {
+			return fmt.Errorf("%s: [pgbouncer] pidfile = %s: %w", cfg.Path, cfg.PidFile, err)
+		}
+		return nil
+	}
 	if errors.Is(err, pooler.ErrNoPredecessor) {
+		// Before anything is listened on: a second start must not come that far.
+		if err := takePidFile(); err != nil {
+			return err
+		}
 		p, err = pooler.New(cfg, opt)
 	}
 	if err != nil {
@@ -119,16 +138,8 @@ func servePooler(cfg *ini.Config, opt pooler.Options, child *batch.Daemon, takeO
 		if !p.AwaitPredecessor(predecessorLimit) {
 			p.Warn("the process that was taken over has not ended yet")
 		}
-	}
-	if cfg.PidFile != "" {
-		pid, err := batch.WritePidFile(cfg.PidFile)
-		switch {
-		case err == nil:
-			defer pid.Remove()
-		case taken:
-			p.Warn(fmt.Sprintf("%s: [pgbouncer] pidfile = %s: %v", cfg.Path, cfg.PidFile, err))
-		default:
-			return errors.Join(fmt.Errorf("%s: [pgbouncer] pidfile = %s: %w", cfg.Path, cfg.PidFile, err), p.Close())
+		if err := takePidFile(); err != nil {
+			p.Warn(err.Error())
 		}
 	}
 	if child != nil {

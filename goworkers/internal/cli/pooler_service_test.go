@@ -18,18 +18,7 @@ import (
 // Under a service manager: its sockets are served, and it hears how things stand.
 func TestPoolerUnderAServiceManager(t *testing.T) {
 	db := pgtest.DB(t)
-	dir, err := os.MkdirTemp("", "pooler.")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(dir, "skytools")
-	if out, err := exec.Command("go", "build", "-o", bin, "goworkers/cmd/skytools").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	dir, bin := poolerProgram(t)
 	var server string
 	for _, word := range strings.Fields(db.DSN) {
 		if strings.HasPrefix(word, "host=") || strings.HasPrefix(word, "port=") {

@@ -75,10 +75,10 @@ func TestPoolerPrintsVersionAndSample(t *testing.T) {
 }
 
 // The real program in the background: pid file, log file, signals, another start.
-func TestPoolerRunsAsDaemon(t *testing.T) {
-	db := pgtest.DB(t)
-	// Another user may have to enter and write here.
-	dir, err := os.MkdirTemp("", "pooler.")
+// poolerProgram builds the program in a folder that another user may enter and write to.
+func poolerProgram(t *testing.T) (dir, bin string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pooler.") // t.TempDir would be too long for a socket's path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +86,16 @@ func TestPoolerRunsAsDaemon(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(dir, "skytools")
+	bin = filepath.Join(dir, "skytools")
 	if out, err := exec.Command("go", "build", "-o", bin, "goworkers/cmd/skytools").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	return dir, bin
+}
+
+func TestPoolerRunsAsDaemon(t *testing.T) {
+	db := pgtest.DB(t)
+	dir, bin := poolerProgram(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ const (
 // maxNames bounds the names at the head of a Bind that is read before its rest.
 const maxNames = evloop.BufferSize / 4
 
-// errNoStatement and the like are what clients are told; monitoring knows the words.
+// What clients are told; monitoring knows the words.
 const (
 	toldNoStatement = "prepared statement did not exist"
 	toldNameInUse   = "prepared statement name is already in use"
@@ -86,10 +86,7 @@ func (c *client) rewrite(s *server, out, before, msg []byte, typ byte, size int)
 		}
 		delete(c.lapsed, name)
 		out = append(out, before...)
-		st := c.w.statements.get(body[len(name)+1:])
-		c.names.set(&c.w.statements, name, st)
-		c.w.statements.drop(st)
-		c.pl.stats.clientParses++
+		st := c.learns(name, body)
 		s.noteWork()
 		if s.prepared.use(st) {
 			if s.pending.running == 0 {
@@ -154,12 +151,19 @@ func (c *client) skipped(msg []byte, typ byte, size int) verdict {
 	if c.names[name] != nil && !c.lapsed[name] {
 		return passOn
 	}
-	st := c.w.statements.get(body[len(name)+1:])
-	c.names.set(&c.w.statements, name, st)
-	c.w.statements.drop(st)
-	c.pl.stats.clientParses++
+	c.learns(name, body)
 	c.lapse(name)
 	return passOn
+}
+
+// learns gives a client's name the text of a Parse's body.
+func (c *client) learns(name string, body []byte) *statement {
+	ss := &c.w.statements
+	st := ss.get(body[len(name)+1:])
+	c.names.set(ss, name, st)
+	ss.drop(st) // get's own reference
+	c.pl.stats.clientParses++
+	return st
 }
 
 // lapse notes that no server has heard of a name. It can be used all the same: the server
