@@ -52,7 +52,34 @@ func Main(args []string, stdout, stderr io.Writer) int {
 			program = args[1]
 		}
 	}
+	if len(argv) > 1 && argv[1] == poolerName {
+		argv = append(argv[:2:2], optionsFirst(argv[2:], "-u", "--user")...)
+	}
 	return batch.Report(stderr, program, app.Run(argv))
+}
+
+// optionsFirst puts options before the other arguments, as getopt_long does for PgBouncer:
+// its users write them in any order. valued are the options that an own argument follows.
+func optionsFirst(args []string, valued ...string) []string {
+	var options, others []string
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--":
+			return slices.Concat(options, []string{"--"}, others, args[i+1:])
+		case !strings.HasPrefix(arg, "-") || arg == "-":
+			others = append(others, arg)
+		default:
+			options = append(options, arg)
+			if !slices.Contains(valued, arg) {
+				continue
+			}
+			if i++; i == len(args) {
+				return options // whose parser will miss the value
+			}
+			options = append(options, args[i])
+		}
+	}
+	return append(options, others...)
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {

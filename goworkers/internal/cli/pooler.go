@@ -20,9 +20,11 @@ import (
 	"goworkers/internal/pooler/systemd"
 )
 
+const poolerName = "pooler"
+
 func newPooler() *cli.Command {
 	return &cli.Command{
-		Name:      "pooler",
+		Name:      poolerName,
 		Usage:     "keep few server connections for many clients (takes PgBouncer's configuration)",
 		UsageText: "pooler [options] CONFIG",
 		Description: "Example: pooler -d pgbouncer.ini\n" +

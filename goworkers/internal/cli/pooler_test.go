@@ -41,6 +41,10 @@ func TestPoolerRefusesWrongUse(t *testing.T) {
 		{"wrong type", []string{file("b.ini", "[pgbouncer]\nmax_client_conn = many\n")}, []string{"b.ini:2", "max_client_conn", "many"}},
 		{"daemon without files", []string{"-d", file("d.ini", main)}, []string{"d.ini", "pidfile, and logfile or syslog"}},
 		{"unknown user", []string{file("e.ini", main)}, []string{"e.ini", "no_such_user"}},
+		{"options behind the file", []string{file("f.ini", main), "-u", "nobody_either", "-q"}, []string{"f.ini", "nobody_either"}},
+		{"an unknown option behind the file", []string{file("g.ini", main), "-x"}, []string{"-x", "-h lists the options"}},
+		{"an option's value alone", []string{file("h.ini", main), "-u"}, []string{"-u"}},
+		{"what stands behind -- is no option", []string{"--", file("i.ini", main), "-q"}, []string{"exactly one configuration file"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if strings.Contains(tc.name, "systemd") {
