@@ -59,6 +59,11 @@ type credentials struct {
 // authenticate chooses how the client proves who it is.
 func (c *client) authenticate() {
 	p, login := c.w, c.login
+	if p.set.LogConnections {
+		// Who fails is to be found in the log, too.
+		c.about().Info("login attempt: db=" + login.dbName + " user=" + login.user + " tls=" + c.tlsState() +
+			" replication=" + login.replication.asked())
+	}
 	onConsole := login.dbName == consoleName
 	if onConsole && login.user == consoleName && c.sameUser() {
 		// Who may read the pooler's memory may use its console.
@@ -114,6 +119,9 @@ func (c *client) authenticate() {
 	if asks != "" {
 		c.askServer(asks, method, rule)
 		return
+	}
+	if login.creds == nil && method != authLDAP {
+		c.about().Info("no such user: " + login.user) // the client hears only that it fails
 	}
 	c.begin(method, rule)
 }

@@ -68,6 +68,8 @@ func TestClientsProveThemselves(t *testing.T) {
 				if e := r.refused("d", "user=nobody password=wrong"); e.Message != want {
 					t.Fatalf("unknown user: %v", e)
 				}
+				r.waitLog("login attempt: db=d user=nobody tls=no replication=no")
+				r.waitLog("no such user: nobody")
 				if e := r.refused("nowhere", "user=alice password=geheim"); e.Message != "no such database: nowhere" {
 					t.Fatalf("unknown database: %v", e)
 				}

@@ -74,7 +74,7 @@ host    replication all       all          trust
 			settings: threads + p.settings("prefer", "auth_type = hba", "auth_hba_file = "+hba, "auth_ident_file = "+ident, "admin_users = boss"),
 		}
 		r := start(t, c)
-		r.logs(t, hba+`:7: unknown kind of connection "nonsense"`)
+		r.waitLog(hba + `:7: unknown kind of connection "nonsense"`)
 		unix := "host=" + r.dir
 		const secure, password = "sslmode=require ", "password=geheim"
 		for _, in := range [][]string{
@@ -97,7 +97,7 @@ host    replication all       all          trust
 		} {
 			r.bounces(t, out[0], out[1], out[2:]...)
 		}
-		r.logs(t, "ident map: system does not have a match")
+		r.waitLog("ident map: system does not have a match")
 		if _, err := r.tryConsole(unix+" user=boss", "show version"); err != nil {
 			t.Errorf("console over the unix socket: %v", err)
 		}
@@ -113,7 +113,7 @@ host    replication all       all          trust
 		r.enters(t, "postgres", "d", "user=banned")
 		r.bounces(t, unmatched, "d", "user=plain", password)
 		r.bounces(t, `"peer" authentication failed`, "d", unix, "user=plain")
-		r.logs(t, "ident map nowhere cannot be matched")
+		r.waitLog("ident map nowhere cannot be matched")
 		if err := os.Remove(hba); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestAnyNeedsAForcedUser(t *testing.T) {
 	r := start(t, config{databases: entry("d", db, "user=postgres") + "\n" + entry("open", db), settings: "auth_type = any\nadmin_users = boss"})
 	r.enters(t, "postgres", "d", "user=whoever")
 	r.bounces(t, "bouncer config error", "open", "user=whoever")
-	r.logs(t, `auth_type=any needs a forced user: set user= for database "open"`)
+	r.waitLog(`auth_type=any needs a forced user: set user= for database "open"`)
 	r.bounces(t, "no such database: nowhere", "nowhere", "user=whoever")
 	r.bounces(t, "not allowed", "pgbouncer", "user=whoever")
 	if _, err := r.tryConsole("user=boss", "show version"); err != nil {
@@ -342,7 +342,7 @@ func TestDirectoryVerifiesPasswords(t *testing.T) {
 			}
 			slapd.Kill()
 			r.bounces(t, refused, "d", "user=carol password=choir")
-			r.logs(t, "LDAP: LDAP server 127.0.0.1:")
+			r.waitLog("LDAP: LDAP server 127.0.0.1:")
 			slapd.Run(t)
 			if strings.Contains(r.log.String(), "choir") {
 				t.Error("the log tells a password")
@@ -476,7 +476,7 @@ func TestLoginsTellNoSecrets(t *testing.T) {
 				fmt.Fprintln(&said, row)
 			}
 		}
-		r.logs(t, "closing because: client close request")
+		r.waitLog("closing because: client close request")
 		said.WriteString(r.log.String())
 		for _, secret := range hidden {
 			if bytes.Contains([]byte(said.String()), []byte(secret)) {

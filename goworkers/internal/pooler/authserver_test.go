@@ -90,12 +90,6 @@ func (r *rig) bounces(t *testing.T, why, db string, more ...string) {
 	}
 }
 
-// logs waits until the log says something.
-func (r *rig) logs(t *testing.T, what string) {
-	t.Helper()
-	r.waitFor("the log says "+what, func() bool { return strings.Contains(r.log.String(), what) })
-}
-
 // reload has the pooler read its changed files.
 func (r *rig) reload(t *testing.T, c config) {
 	t.Helper()

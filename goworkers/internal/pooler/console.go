@@ -79,9 +79,6 @@ func (p *Pooler) openConsole(c *client) {
 	c.login = nil
 	c.phase = phaseConsole
 	p.consolePool.stats.logins++
-	if p.set.LogConnections {
-		c.about().Info("login attempt: db=" + consoleName + " user=" + name + " tls=" + c.tlsState())
-	}
 	c.console.send(out)
 	if c.fd >= 0 {
 		c.resume()

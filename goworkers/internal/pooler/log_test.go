@@ -26,7 +26,7 @@ func TestLogLinesHaveTheFormThatScriptsKnow(t *testing.T) {
 	const stamp = `(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ \[\d+\] `
 	for _, want := range []string{
 		`LOG process up: skytools pooler `,
-		`LOG C-\d+: d/postgres@127\.0\.0\.1:\d+ login attempt: db=d user=postgres tls=no$`,
+		`LOG C-\d+: d/postgres@127\.0\.0\.1:\d+ login attempt: db=d user=postgres tls=no replication=no$`,
 		`LOG S-\d+: d/postgres@127\.0\.0\.1:\d+ new connection to server \(from 127\.0\.0\.1:\d+\)$`,
 		`LOG C-\d+: d/postgres@127\.0\.0\.1:\d+ closing because: client close request \(age=\d+s\)$`,
 		fmt.Sprintf(`LOG C-\d+: d/postgres@unix\(%d\):%d closing because: client close request \(age=\d+s\)$`, os.Getpid(), r.port),
@@ -113,7 +113,7 @@ func TestSyslogGetsTheLog(t *testing.T) {
 	r := start(t, c)
 	next(`^<158>.* bouncer\[\d+\]: process up: `)
 	conn := r.connect("d")
-	next(`^<158>.* bouncer\[\d+\]: C-\d+: d/postgres@127\.0\.0\.1:\d+ login attempt: db=d user=postgres tls=no\n?$`)
+	next(`^<158>.* bouncer\[\d+\]: C-\d+: d/postgres@127\.0\.0\.1:\d+ login attempt: db=d user=postgres tls=no replication=no\n?$`)
 	r.refused("nowhere")
 	next(`^<156>.* bouncer\[\d+\]: C-\d+: nowhere/postgres@127\.0\.0\.1:\d+ pooler error: no such database: nowhere\n?$`)
 	// RELOAD changes name and form, and ends it.

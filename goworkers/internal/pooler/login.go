@@ -60,6 +60,9 @@ const (
 
 var replicationNames = [...]string{"none", "physical", "logical"}
 
+// asked is the kind as a login says it, in the log's words.
+func (r replication) asked() string { return [...]string{"no", "yes", "database"}[r] }
+
 func (r replication) String() string { return replicationNames[r] }
 
 // parseReplication reads the startup parameter: database, or a boolean in any form that
@@ -410,9 +413,6 @@ func (c *client) loggedIn(out []byte) {
 	out = p.appendLoginNotice(out)
 	out = pgwire.AppendReadyForQuery(out, pgwire.TxIdle)
 	pl.stats.logins++
-	if p.set.LogConnections {
-		c.about().Info("login attempt: db=" + c.login.dbName + " user=" + c.login.user + " tls=" + c.tlsState())
-	}
 	delete(p.logins, c)
 	c.login = nil
 	c.phase = phaseActive

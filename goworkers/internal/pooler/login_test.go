@@ -263,5 +263,5 @@ func TestNobodyGetsInWhileThePoolerEnds(t *testing.T) {
 	}
 	exec(t, conn, "select 1")
 	conn.Close(background(t))
-	r.logs(t, "all clients have disconnected, exiting")
+	r.waitLog("all clients have disconnected, exiting")
 }

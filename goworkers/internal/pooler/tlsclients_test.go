@@ -95,7 +95,7 @@ func TestModesTowardsClients(t *testing.T) {
 					t.Errorf("client_tls_sslmode = %s, sslmode=%s with a certificate: %s", mode, theirs, got)
 				}
 				got := login(with(p.stranger))
-				r.logs(t, "closing because: TLS handshake failed: certificate verify failed: ")
+				r.waitLog("closing because: TLS handshake failed: certificate verify failed: ")
 				if !strings.Contains(got, "unknown ca") && !strings.Contains(got, "bad certificate") {
 					t.Errorf("client_tls_sslmode = %s, sslmode=%s with a stranger's certificate: %s", mode, theirs, got)
 				}
@@ -127,7 +127,7 @@ func TestDirectTLSNeedsTheProtocolsName(t *testing.T) {
 	bothThreads(t, func(t *testing.T, threads string) {
 		r := start(t, config{databases: entry("d", db), settings: threads + p.settings("require")})
 		r.enters(t, "postgres", "d", "host=localhost sslmode=verify-full sslnegotiation=direct sslrootcert="+p.ca.File)
-		r.logs(t, "login attempt: db=d user=postgres tls=TLSv1.3/TLS_")
+		r.waitLog("login attempt: db=d user=postgres tls=TLSv1.3/TLS_")
 		for name, protocols := range map[string][]string{"none": nil, "another": {"http/1.1"}} {
 			conn, err := r.dialTLS(&tls.Config{RootCAs: p.ca.Pool, ServerName: "localhost", NextProtos: protocols})
 			if err == nil {
@@ -167,14 +167,14 @@ func TestVersionsAndCiphersAreShown(t *testing.T) {
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db), settings: p.settings("require", "client_tls_protocols = tlsv1.2", "client_tls_ciphers = ECDHE-ECDSA-AES128-GCM-SHA256")})
 	r.enters(t, "postgres", "d", "sslmode=require")
-	r.logs(t, "tls=TLSv1.2/ECDHE-ECDSA-AES128-GCM-SHA256")
+	r.waitLog("tls=TLSv1.2/ECDHE-ECDSA-AES128-GCM-SHA256")
 	ctx := background(t)
 	conn, err := pgx.Connect(ctx, r.dsn("pgbouncer", "sslmode=require default_query_exec_mode=simple_protocol"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.Close(ctx)
-	r.logs(t, "login attempt: db=pgbouncer user=postgres tls=TLSv1.2/")
+	r.waitLog("login attempt: db=pgbouncer user=postgres tls=TLSv1.2/")
 }
 
 func TestCertificatesProveWhoOneIs(t *testing.T) {
@@ -197,7 +197,7 @@ func TestCertificatesProveWhoOneIs(t *testing.T) {
 	if _, err := r.try("d", secure, "user=alice", with(p.stranger)); err == nil {
 		t.Error("a stranger's certificate lets in")
 	}
-	r.logs(t, "closing because: TLS handshake failed: ")
+	r.waitLog("closing because: TLS handshake failed: ")
 	// Over a unix socket nobody can show one.
 	r.bounces(t, "TLS certificate name mismatch", "d", "host="+r.dir, "user=alice")
 }
@@ -286,7 +286,7 @@ func TestCertificatesChangeUnderLoad(t *testing.T) {
 	if err := reload(); err == nil || pgError(t, err).Message != "RELOAD failed, see logs for additional details" {
 		t.Errorf("RELOAD with a broken certificate: %v", err)
 	}
-	r.logs(t, "TLS setup failed: "+r.conf+": [pgbouncer] client_tls_cert_file = "+p.server.Cert)
+	r.waitLog("TLS setup failed: " + r.conf + ": [pgbouncer] client_tls_cert_file = " + p.server.Cert)
 	if got := shown(); got != "generation 4" {
 		t.Errorf("with a broken certificate that of %s is shown", got)
 	}
@@ -338,7 +338,7 @@ func TestNothingIsTakenFromBeforeTLS(t *testing.T) {
 	if answer, _ := io.ReadAll(conn); bytes.Contains(answer, []byte("server_version")) || bytes.Contains(answer, []byte("R\x00\x00\x00")) {
 		t.Errorf("startup packet in the clear after S: %q", answer)
 	}
-	r.logs(t, "closing because: TLS handshake failed: ")
+	r.waitLog("closing because: TLS handshake failed: ")
 }
 
 // startClientTLS asks for TLS on a connection and makes the handshake.

@@ -326,7 +326,7 @@ func TestCancelIsGivenUpRatherThanSeen(t *testing.T) {
 	if err := r.fireCancel(conn); err != nil {
 		t.Fatal(err)
 	}
-	r.logs(t, "cancel request: server refused SSL")
+	r.waitLog("cancel request: server refused SSL")
 	admin.Exec(t, "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'")
 	if e := pgError(t, <-done); e.Code != codeCanceled {
 		t.Errorf("got %v", e)
@@ -377,7 +377,7 @@ func TestServersAreReplacedOnlyWhenTLSReallyChanges(t *testing.T) {
 		if got := value[string](t, conn, throughTLS); got != "TLSv1.3//CN=carl" {
 			t.Errorf("afterwards the server sees %q", got)
 		}
-		r.logs(t, "closing because: TLS configuration changed")
+		r.waitLog("closing because: TLS configuration changed")
 		// What cannot be set up leaves all as it is.
 		pid = value[int](t, conn, "select pg_backend_pid()")
 		c.settings += "\nserver_tls_ca_file = /nonexistent"
@@ -385,7 +385,7 @@ func TestServersAreReplacedOnlyWhenTLSReallyChanges(t *testing.T) {
 		if _, err := r.command("reload"); err == nil {
 			t.Error("reload with a missing file succeeds")
 		}
-		r.logs(t, "TLS setup failed: "+r.conf+": [pgbouncer] server_tls_ca_file = /nonexistent: no such file or directory")
+		r.waitLog("TLS setup failed: " + r.conf + ": [pgbouncer] server_tls_ca_file = /nonexistent: no such file or directory")
 		if got := value[int](t, conn, "select pg_backend_pid()"); got != pid {
 			t.Error("replaced although the new settings do not hold")
 		}
