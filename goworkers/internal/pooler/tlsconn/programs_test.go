@@ -362,7 +362,8 @@ func (r *relay) run(ctx context.Context, h *Handshaker, clients, servers *Config
 	back := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(from, to)
-		syscall.Shutdown(down, syscall.SHUT_RDWR)
+		// Only this way: the client may still have its own end to say.
+		syscall.Shutdown(down, syscall.SHUT_WR)
 		back <- err
 	}()
 	_, err = io.Copy(to, from)
