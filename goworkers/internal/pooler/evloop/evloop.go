@@ -269,38 +269,27 @@ func (l *Loop) Run() error {
 // milliseconds. Under load something comes before it is over, and a turn costs one
 // system call and none of the scheduler's work; meanwhile other goroutines run on the
 // other processors that Go has. A waiting loop does not hold up the garbage collector:
-// its signal ends the wait.
-const shortWait = 1
+// its signal ends the wait. It is longer than a tick of the kernel's clock: a timer that
+// ends before the next tick makes the kernel program its hardware twice in each turn.
+const shortWait = 20
 
 // wait looks for ready descriptors: first for a short while on its own account, then in
 // a call that lets other goroutines have the processor.
 func (l *Loop) wait(timeout time.Duration) (int, error) {
-	short := uintptr(shortWait)
-	if timeout < shortWait*time.Millisecond {
-		short = 0
-	}
+	// Rounded up, or the last millisecond before a sweep would be spent spinning.
+	ms := max(0, (timeout+time.Millisecond-1)/time.Millisecond)
+	short := min(ms, shortWait)
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), short, 0, 0)
-	if errno != 0 {
-		return 0, waitError(errno)
+		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(short), 0, 0)
+	if errno == 0 && n == 0 && ms > short {
+		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
+			uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ms-short), 0, 0)
 	}
-	timeout -= shortWait * time.Millisecond
-	if n > 0 || timeout <= 0 {
-		return int(n), nil
+	if errno != 0 && errno != syscall.EINTR {
+		return 0, fmt.Errorf("wait for events: %w", errno)
 	}
-	// Round up, or the last millisecond before a sweep would be spent spinning.
-	ms := (timeout + time.Millisecond - 1) / time.Millisecond
-	n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ms), 0, 0)
 	if errno != 0 {
-		return 0, waitError(errno)
+		n = 0
 	}
 	return int(n), nil
-}
-
-func waitError(errno syscall.Errno) error {
-	if errno == 0 || errno == syscall.EINTR {
-		return nil
-	}
-	return fmt.Errorf("wait for events: %w", errno)
 }
