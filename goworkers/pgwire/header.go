@@ -4,6 +4,7 @@ package pgwire
 // Manual: "Message Formats", protocol-message-formats.html.
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -196,15 +197,14 @@ func (r *reader) uint32() uint32 {
 
 // cstring takes up to the next zero byte, which is eaten and not returned.
 func (r *reader) cstring() []byte {
-	for i, c := range r.buf {
-		if c == 0 {
-			s := r.take(i)
-			r.take(1)
-			return s
-		}
+	i := bytes.IndexByte(r.buf, 0)
+	if i < 0 {
+		r.bad = true
+		return nil
 	}
-	r.bad = true
-	return nil
+	s := r.take(i)
+	r.take(1)
+	return s
 }
 
 // done tells whether all reads stood within the body and nothing is left of it.

@@ -97,8 +97,15 @@ func (s Secret) Kind() SecretKind {
 }
 
 func isMD5(text string) bool {
-	return len(text) == 35 && strings.HasPrefix(text, "md5") &&
-		strings.Trim(text[3:], "0123456789abcdef") == ""
+	if len(text) != 35 || !strings.HasPrefix(text, "md5") {
+		return false
+	}
+	for _, c := range []byte(text[3:]) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // MatchPassword tells whether a password that came in clear fits the secret, whatever

@@ -5,6 +5,7 @@ package pgwire
 // StartupMessage, SSLRequest, GSSENCRequest and CancelRequest.
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -146,6 +147,7 @@ func ParseStartup(packet []byte) (Startup, error) {
 	}
 	s.Minor = binary.BigEndian.Uint16(packet[6:])
 	r := reader{buf: packet[8:]}
+	s.Params = make([]Param, 0, min(bytes.Count(r.buf, []byte{0})/2, 16))
 	for {
 		name := r.cstring()
 		if r.bad {

@@ -23,10 +23,10 @@ const (
 func (l *listener) Ready(evloop.Events) {
 	p := l.p
 	for range acceptBatch {
-		fd, sa, err := syscall.Accept4(l.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		fd, addr, err := evloop.Accept(l.fd)
 		switch err {
 		case nil:
-			p.accepted(l, fd, sa)
+			p.accepted(l, fd, addr)
 		case syscall.EINTR, syscall.ECONNABORTED:
 		case syscall.EAGAIN:
 			p.main.run()
@@ -48,10 +48,10 @@ func (l *listener) Ready(evloop.Events) {
 // socket would cut them off.
 func (l *listener) drain() {
 	for {
-		fd, sa, err := syscall.Accept4(l.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		fd, addr, err := evloop.Accept(l.fd)
 		switch err {
 		case nil:
-			l.p.accepted(l, fd, sa)
+			l.p.accepted(l, fd, addr)
 		case syscall.EINTR, syscall.ECONNABORTED:
 		default:
 			return
@@ -73,12 +73,12 @@ func (p *Pooler) lateLogins() bool {
 	return false
 }
 
-func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
+func (p *Pooler) accepted(l *listener, fd int, addr netip.AddrPort) {
 	w := p.main
-	c := &client{conn: conn{w: w, fd: int32(fd)}, id: p.lastID.Add(1), unix: !l.tcp, addr: address(sa), since: p.now(), vars: noVars}
+	c := &client{conn: conn{w: w, fd: int32(fd)}, id: p.lastID.Add(1), unix: !l.tcp, addr: addr, since: p.now(), vars: noVars}
 	c.pc.Owner = c
 	if l.tcp {
-		p.set.sockets.apply(fd)
+		p.set.sockets.applyRest(fd) // the first ones came with the listener
 	}
 	if err := c.watch(evloop.Readable, c); err != nil {
 		p.log.WithError(err).Error("cannot watch a new client")
@@ -87,6 +87,9 @@ func (p *Pooler) accepted(l *listener, fd int, sa syscall.Sockaddr) {
 	}
 	w.clients[c] = struct{}{}
 	w.logins[c] = struct{}{}
+	if l.tcp && p.set.TCPDeferAccept > 0 && c.mayRead() {
+		c.read() // it was accepted since it has sent something
+	}
 }
 
 // listenAddresses are the addresses that an entry of listen_addr means.

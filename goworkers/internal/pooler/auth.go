@@ -61,8 +61,8 @@ func (c *client) authenticate() {
 	p, login := c.w, c.login
 	if p.set.LogConnections {
 		// Who fails is to be found in the log, too.
-		c.about().Info("login attempt: db=" + login.dbName + " user=" + login.user + " tls=" + c.tlsState() +
-			" replication=" + login.replication.asked())
+		p.note(c.logConn(), "login attempt: db=", login.dbName, " user=", login.user, " tls=", c.tlsState(),
+			" replication=", login.replication.asked())
 	}
 	onConsole := login.dbName == consoleName
 	if onConsole && login.user == consoleName && c.sameUser() {

@@ -3,7 +3,6 @@
 package pooler
 
 import (
-	"fmt"
 	"net/netip"
 	"syscall"
 	"time"
@@ -80,13 +79,13 @@ func (c *client) logConn() logConn {
 			user = c.user.name
 		}
 	}
-	host := hostPort(c.addr, c.w.set.ListenPort)
+	end := netEnd{addr: c.addr, port: c.w.set.ListenPort}
 	if c.unix && c.fd >= 0 {
 		if cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			host = fmt.Sprintf("unix(%d):%d", cred.Pid, c.w.set.ListenPort)
+			end.pid = cred.Pid
 		}
 	}
-	return logConn{fmt.Sprintf("C-%d", c.id), db, user, host}
+	return logConn{kind: 'C', id: c.id, db: db, user: user, end: end}
 }
 
 // about begins a log entry about the client.

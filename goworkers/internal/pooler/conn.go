@@ -193,7 +193,7 @@ func (c *conn) shut() {
 		c.shake.cancel()
 	}
 	if c.shake == nil || c.shake.left.Swap(true) {
-		syscall.Close(int(c.fd))
+		evloop.Close(int(c.fd))
 	}
 	c.fd, c.parked, c.tls, c.shake = -1, false, nil, nil
 	if c.out != nil {

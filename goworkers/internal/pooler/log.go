@@ -40,24 +40,60 @@ const (
 
 // logConn is the connection that an entry is about.
 type logConn struct {
-	id             string // C-1, S-2
-	db, user, host string // an empty db: a peer, which host names
+	kind     byte // 'C': a client, 'S': a server
+	id       uint64
+	db, user string
+	end      netEnd
+	peer     string // names a link to a peer, which has none of the three before
 }
 
-func (c logConn) prefix() string {
-	if c.db == "" {
-		return c.id + ": " + c.host + " "
+// appendID appends C-1 or S-2.
+func (c *logConn) appendID(b []byte) []byte {
+	return strconv.AppendUint(append(b, c.kind, '-'), c.id, 10)
+}
+
+// appendHost appends where the other end is.
+func (c *logConn) appendHost(b []byte) []byte {
+	if c.peer != "" {
+		return append(b, c.peer...)
 	}
-	return c.id + ": " + c.db + "/" + c.user + "@" + c.host + " "
+	return c.end.append(b)
+}
+
+// appendPrefix appends `C-1: db/user@host `.
+func (c *logConn) appendPrefix(b []byte) []byte {
+	b = append(c.appendID(b), ": "...)
+	if c.peer == "" {
+		b = append(append(append(append(b, c.db...), '/'), c.user...), '@')
+	}
+	return append(c.appendHost(b), ' ')
 }
 
 // about begins an entry about a connection.
 func (p *Pooler) about(c logConn) *logrus.Entry { return p.log.WithField(fieldConn, c) }
 
+// plainLog tells that of an entry nothing but its line is wanted.
+func (p *Pooler) plainLog() bool { return p.syslog == nil && p.set.LogFormat != ini.LogJSON }
+
+// note logs what comes with each connection; the message is the parts together. An entry
+// takes as long as a tenth of a login: there is one only where its fields are wanted.
+func (p *Pooler) note(c logConn, parts ...string) {
+	if p.plainLog() {
+		p.logOut.line(logrus.InfoLevel, &c, parts...)
+		return
+	}
+	p.about(c).Info(strings.Join(parts, ""))
+}
+
 // closed logs the end of a connection.
 func (p *Pooler) closed(c logConn, reason string, age time.Duration) {
+	seconds := strconv.Itoa(int(age / time.Second))
+	if p.plainLog() {
+		p.note(c, "closing because: ", reason, " (age=", seconds, "s)")
+		return
+	}
 	p.log.WithFields(logrus.Fields{fieldConn: c, fieldAge: age, fieldReason: reason}).
-		Info("closing because: " + reason + " (age=" + strconv.Itoa(int(age/time.Second)) + "s)")
+		Info("closing because: " + reason + " (age=" + seconds + "s)")
 }
 
 // oneLine keeps an entry on its line, so that nobody can forge another.
@@ -76,18 +112,61 @@ func textOf(e *logrus.Entry) string {
 type lineFormat struct{}
 
 func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
-	b := e.Time.AppendFormat(make([]byte, 0, 200), timeFormat)
-	b = strconv.AppendInt(append(b, " ["...), int64(pid), 10)
-	b = append(append(append(b, "] "...), levelNames[e.Level]...), ' ')
-	return append(append(b, plainLine(e)...), '\n'), nil
+	return appendLine(appendStamp(make([]byte, 0, 200), e.Time), e.Level, connOf(e), textOf(e)), nil
 }
 
-func plainLine(e *logrus.Entry) string {
-	prefix := ""
+// connOf is the connection that an entry is about, or nil.
+func connOf(e *logrus.Entry) *logConn {
 	if c, ok := e.Data[fieldConn].(logConn); ok {
-		prefix = c.prefix()
+		return &c
 	}
-	return oneLine.Replace(prefix + textOf(e))
+	return nil
+}
+
+// appendStamp appends what a line begins with.
+func appendStamp(b []byte, at time.Time) []byte {
+	b = at.AppendFormat(b, timeFormat)
+	return append(strconv.AppendInt(append(b, " ["...), int64(pid), 10), "] "...)
+}
+
+// stamp makes the beginnings of lines, most of them out of that of the second's first.
+type stamp struct {
+	second int64
+	text   []byte
+}
+
+// stampMillis is where the milliseconds are in timeFormat.
+var stampMillis = strings.Index(timeFormat, ".000") + 1
+
+func (s *stamp) append(b []byte, at time.Time) []byte {
+	if second := at.Unix(); second != s.second || s.text == nil {
+		s.second, s.text = second, appendStamp(s.text[:0], at)
+	}
+	ms := at.Nanosecond() / 1e6
+	b = append(b, s.text[:stampMillis]...)
+	b = append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+	return append(b, s.text[stampMillis+3:]...)
+}
+
+// appendLine appends the rest of a line; the message is the parts together.
+func appendLine(b []byte, level logrus.Level, c *logConn, parts ...string) []byte {
+	b = append(append(b, levelNames[level]...), ' ')
+	return append(appendMessage(b, c, parts...), '\n')
+}
+
+// appendMessage appends a message, behind the connection that it is about.
+func appendMessage(b []byte, c *logConn, parts ...string) []byte {
+	from := len(b)
+	if c != nil {
+		b = c.appendPrefix(b)
+	}
+	for _, part := range parts {
+		b = append(b, part...)
+	}
+	if bytes.ContainsAny(b[from:], "\n\r") {
+		b = append(b[:from], oneLine.Replace(string(b[from:]))...)
+	}
+	return b
 }
 
 // jsonFormat writes an object a line.
@@ -109,8 +188,8 @@ type jsonLine struct {
 
 func (jsonFormat) Format(e *logrus.Entry) ([]byte, error) {
 	line := jsonLine{Time: e.Time.Format("2006-01-02T15:04:05.000Z07:00"), PID: pid, Level: levelNames[e.Level], Message: textOf(e)}
-	if c, ok := e.Data[fieldConn].(logConn); ok {
-		line.Conn, line.DB, line.User, line.Host = c.id, c.db, c.user, c.host
+	if c := connOf(e); c != nil {
+		line.Conn, line.DB, line.User, line.Host = string(c.appendID(nil)), c.db, c.user, string(c.appendHost(nil))
 	}
 	if age, ok := e.Data[fieldAge].(time.Duration); ok {
 		seconds := uint64(age / time.Second)
@@ -143,6 +222,7 @@ type logWriter struct {
 	wake    chan struct{} // pending is not empty any more
 	closing chan struct{}
 	pending []byte
+	stamp   stamp
 	lost    int
 	format  logrus.Formatter
 	closed  bool
@@ -182,9 +262,22 @@ func (w *logWriter) reopen() error {
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.pending)+len(line) > logBacklog {
+	w.take(append(w.pending, line...))
+	return len(line), nil
+}
+
+// line takes what lineFormat would make of an entry of now.
+func (w *logWriter) line(level logrus.Level, c *logConn, parts ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.take(appendLine(w.stamp.append(w.pending, time.Now()), level, c, parts...))
+}
+
+// take has the goroutine write what is pending with one line more; the caller holds mu.
+func (w *logWriter) take(more []byte) {
+	if len(more) > logBacklog {
 		w.lost++
-		return len(line), nil
+		return
 	}
 	if len(w.pending) == 0 {
 		select {
@@ -192,8 +285,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 		default:
 		}
 	}
-	w.pending = append(w.pending, line...)
-	return len(line), nil
+	w.pending = more
 }
 
 // logGather is how long lines are gathered before they are written: many logins in a
@@ -288,7 +380,7 @@ func (h *syslogHook) Levels() []logrus.Level { return logrus.AllLevels }
 // Fire hands an entry over; it is dropped when too many wait.
 func (h *syslogHook) Fire(e *logrus.Entry) error {
 	// Time, process and level are the syslog's own.
-	line := plainLine(e)
+	line := string(appendMessage(nil, connOf(e), textOf(e)))
 	if _, ok := h.format.(jsonFormat); ok {
 		b, err := h.format.Format(e)
 		if err != nil {

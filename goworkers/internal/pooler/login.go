@@ -292,7 +292,7 @@ func (c *client) takeParams(params []pgwire.Param) bool {
 // id and this machine's name.
 func (c *client) hostPort() string {
 	if !c.unix {
-		return hostPort(c.addr, 0)
+		return c.addr.String()
 	}
 	where := "unix"
 	if cred, err := syscall.GetsockoptUcred(int(c.fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
@@ -382,17 +382,21 @@ func (c *client) welcome() {
 	pl := c.pl
 	set := c.vars.Value()
 	defaults := pl.defaults.Value()
-	out := append(c.login.answer, pl.welcome...)
+	out := append(append(c.w.out[:0], c.login.answer...), pl.welcome...)
+	news := false
 	for i, name := range c.w.tracked {
-		if set[i] == "" {
-			set[i] = defaults[i]
+		if set[i] == "" && defaults[i] != "" {
+			set[i], news = defaults[i], true
 		}
 		if set[i] != "" || pl.told.has(i) {
 			out = pgwire.AppendParameterStatus(out, name, set[i])
 		}
 	}
-	c.vars = uniqueVars(set)
+	if news {
+		c.vars = uniqueVars(set)
+	}
 	c.loggedIn(out)
+	c.w.out = reuse(out)
 }
 
 // welcomeReplication completes the login of a client whose own server has logged in.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -26,11 +27,27 @@ type socketOptions struct {
 	keepCount, userTimeout, buf int
 }
 
+// apply sets them on a connection; errors are passed over, since a socket without works
+// too.
 func (o *socketOptions) apply(fd int) {
-	// A socket without these works too, so errors are passed over.
+	o.applyFirst(fd)
+	o.applyRest(fd)
+}
+
+// applyFirst sets those that a listening socket can hand on, whatever they were before:
+// what is accepted then has them without a system call.
+func (o *socketOptions) applyFirst(fd int) {
 	syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	keepalive := 0
 	if o.keepalive {
-		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
+		keepalive = 1
+	}
+	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, keepalive)
+}
+
+// applyRest sets the others.
+func (o *socketOptions) applyRest(fd int) {
+	if o.keepalive {
 		for _, opt := range [...]struct{ name, value int }{
 			{syscall.TCP_KEEPIDLE, o.keepIdle}, {syscall.TCP_KEEPINTVL, o.keepIntvl}, {syscall.TCP_KEEPCNT, o.keepCount},
 		} {
@@ -99,12 +116,24 @@ func ipTarget(ip netip.Addr, port int) target {
 	return target{syscall.AF_INET6, sa}
 }
 
-// hostPort names an end of a connection for log and console.
-func hostPort(addr netip.AddrPort, port int) string {
-	if !addr.IsValid() {
-		return fmt.Sprintf("unix:%d", port)
+// netEnd is an end of a connection as the log names it.
+type netEnd struct {
+	addr netip.AddrPort // not valid: a unix socket
+	port int            // of a unix socket
+	pid  int32          // at the other end of a unix socket; 0: not known
+}
+
+func (e netEnd) append(b []byte) []byte {
+	switch {
+	case e.addr.IsValid():
+		return e.addr.AppendTo(b)
+	case e.pid != 0:
+		b = strconv.AppendInt(append(b, "unix("...), int64(e.pid), 10)
+		b = append(b, "):"...)
+	default:
+		b = append(b, "unix:"...)
 	}
-	return addr.String()
+	return strconv.AppendInt(b, int64(e.port), 10)
 }
 
 // listener is one listening socket.
@@ -140,7 +169,7 @@ func listenTCP(p *Pooler, ip netip.Addr, port int) (*listener, error) {
 		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, p.set.sockets.buf)
 	}
 	l := &listener{p: p, fd: fd, name: netip.AddrPortFrom(ip, uint16(port)).String(), tcp: true}
-	l.deferAccept()
+	l.configure()
 	if err := syscall.Bind(fd, t.sa); err != nil {
 		syscall.Close(fd)
 		return nil, err
@@ -205,11 +234,12 @@ func listenUnix(p *Pooler, dir string, port int) (*listener, error) {
 	return l, l.listen()
 }
 
-// deferAccept has the system keep connections back that say nothing yet, for so many
-// seconds.
-func (l *listener) deferAccept() {
+// configure sets what is the settings' of a listening socket, which works without, too:
+// what its connections inherit, and that the system keeps them back while they say
+// nothing yet, for so many seconds.
+func (l *listener) configure() {
 	if l.tcp {
-		// It works without, too.
+		l.p.set.sockets.applyFirst(l.fd)
 		syscall.SetsockoptInt(l.fd, syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, l.p.set.TCPDeferAccept)
 	}
 }

@@ -130,7 +130,7 @@ func (q *peer) cancels() (waiting, opening, sent int) {
 
 // logConn is the link as the log names it.
 func (r *relay) logConn() logConn {
-	return logConn{id: fmt.Sprintf("S-%d", r.id), host: fmt.Sprintf("peer-%d@%s", r.peer.ID, r.addr)}
+	return logConn{kind: 'S', id: r.id, peer: fmt.Sprintf("peer-%d@%s", r.peer.ID, r.addr)}
 }
 
 // open connects to the peer.
@@ -185,7 +185,7 @@ func (r *relay) deliver() {
 				from = a.String()
 			}
 		}
-		r.w.about(r.logConn()).Info("new connection to server (from " + from + ")")
+		r.w.note(r.logConn(), "new connection to server (from ", from, ")")
 	}
 	r.sent = true
 	if err := r.send(pgwire.AppendCancelRequest(nil, r.key[:])); err != nil {

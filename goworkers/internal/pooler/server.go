@@ -91,7 +91,7 @@ const codeCannotConnectNow = "57P03"
 
 // logConn is the server as the log names it.
 func (s *server) logConn() logConn {
-	return logConn{fmt.Sprintf("S-%d", s.id), s.pl.db.name, s.pl.user, hostPort(s.addr, s.pl.db.Port)}
+	return logConn{kind: 'S', id: s.id, db: s.pl.db.name, user: s.pl.user, end: netEnd{addr: s.addr, port: s.pl.db.Port}}
 }
 
 // about begins a log entry about the server.
@@ -138,7 +138,7 @@ func (s *server) connected() {
 		from = s.local.String()
 	}
 	if s.w.set.LogConnections {
-		s.about().Info("new connection to server (from " + from + ")")
+		s.w.note(s.logConn(), "new connection to server (from ", from, ")")
 	}
 	if s.w.serverTLS != nil && s.addr.IsValid() {
 		s.phase = serverAskTLS

@@ -32,6 +32,7 @@ func (p *Pooler) listenPassed(sockets []systemd.Listener) error {
 	for _, s := range sockets {
 		_, local := s.Addr.(*unix.SockaddrUnix)
 		l := &listener{p: p, fd: s.FD, name: s.Name + " from the service manager", tcp: !local}
+		l.configure()
 		if err := p.main.loop.Add(l.fd, evloop.Readable, l); err != nil {
 			return err
 		}

@@ -447,6 +447,33 @@ func TestUnusedAutoDatabasesAreForgotten(t *testing.T) {
 	exec(t, r.connect("auto"), "select 1")
 }
 
+func TestSocketsOfClientsAreAsSet(t *testing.T) {
+	t.Parallel()
+	r := start(t, config{databases: entry("d", pgtest.DB(t))})
+	for _, keepalive := range []int{1, 0, 1} {
+		r.console(fmt.Sprintf("set tcp_keepalive = %d", keepalive))
+		conn := r.connect("d")
+		var delay, alive int
+		done := make(chan struct{})
+		r.p.main.loop.Post(func() {
+			defer close(done)
+			var newest *client
+			for c := range r.p.main.clients {
+				if newest == nil || c.id > newest.id {
+					newest = c
+				}
+			}
+			delay, _ = syscall.GetsockoptInt(int(newest.fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
+			alive, _ = syscall.GetsockoptInt(int(newest.fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+		})
+		<-done
+		if delay != 1 || alive != keepalive {
+			t.Errorf("tcp_keepalive = %d: a client's socket has TCP_NODELAY %d, SO_KEEPALIVE %d", keepalive, delay, alive)
+		}
+		conn.Close(background(t))
+	}
+}
+
 func TestSilentConnectionsAreKeptBack(t *testing.T) {
 	t.Parallel()
 	r := start(t, config{databases: entry("d", pgtest.DB(t)), settings: "tcp_defer_accept = 30"})

@@ -84,7 +84,7 @@ func (p *Pooler) applyAlone(cfg *ini.Config) error {
 	p.configureLog()
 	p.dns.Configure(dnsSettings(cfg))
 	for _, l := range p.listeners {
-		l.deferAccept()
+		l.configure()
 	}
 	p.loadUsers()
 	for name, db := range p.databases {

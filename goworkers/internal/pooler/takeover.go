@@ -389,7 +389,9 @@ func (p *Pooler) inheritedListener(name string) *listener {
 		if l.name == name && l.fd >= 0 {
 			fd := l.fd
 			l.fd = -1
-			return &listener{p: p, fd: fd, name: name, tcp: l.tcp}
+			in := &listener{p: p, fd: fd, name: name, tcp: l.tcp}
+			in.configure()
+			return in
 		}
 	}
 	return nil

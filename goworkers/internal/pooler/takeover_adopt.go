@@ -6,7 +6,6 @@ package pooler
 import (
 	"bytes"
 	"crypto/sha256"
-	"fmt"
 	"time"
 
 	"goworkers/internal/pooler/evloop"
@@ -118,14 +117,14 @@ func (p *Pooler) heir(dbName, user string) (*dbPool, string) {
 
 // doom notes a connection that is closed once the old process has let go of it.
 func (p *Pooler) doom(row *handedRow, client bool, why string) {
-	kind, id, since, within := "S", uint64(row.oldFD), p.now(), false
+	kind, id, since, within := byte('S'), uint64(row.oldFD), p.now(), false
 	if h := row.client; h != nil {
 		id, since = h.Conn.ID, h.Conn.Since
 	} else if h := row.server; h != nil {
 		id, since, within = h.Conn.ID, h.Conn.Since, h.Conn.Remain > 0 || len(h.Conn.Out) > 0
 	}
 	if client {
-		kind = "C"
+		kind = 'C'
 		// What its server has begun to say, or we to pass on, it would take on as data.
 		for _, s := range p.heritage.servers {
 			if hs := s.server; hs != nil && row.client != nil && row.client.Link == hs.Conn.ID {
@@ -137,7 +136,7 @@ func (p *Pooler) doom(row *handedRow, client bool, why string) {
 	peer, _, _ := peerOf(row.fd)
 	p.heritage.doomed = append(p.heritage.doomed, doomed{
 		fd: row.fd, client: client, within: within, why: why, since: since,
-		name: logConn{id: fmt.Sprintf("%s-%d", kind, id), db: row.db, user: row.user, host: hostPort(peer, p.set.ListenPort)},
+		name: logConn{kind: kind, id: id, db: row.db, user: row.user, end: netEnd{addr: peer, port: p.set.ListenPort}},
 	})
 	row.fd = -1
 }
