@@ -3,6 +3,11 @@
 //	poolerbench idle ADDRESS USER DATABASE CLIENTS [tls]
 //	    logs CLIENTS in, has each do a query, prints "ready" and keeps them until its
 //	    standard input ends. ADDRESS is host:port, or the path of a unix socket.
+//	poolerbench copy-out ADDRESS USER DATABASE QUERY
+//	poolerbench copy-in ADDRESS USER DATABASE QUERY MB
+//	    does a COPY to or from the client, of MB million bytes of one column in rows of 1 kB
+//	    when they come from it, and prints the million bytes a second. The client does as
+//	    little as it can, so that it is the others that are measured.
 //	poolerbench certificate DIR
 //	    writes a self-signed server.crt and server.key for localhost.
 //
@@ -25,7 +30,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,8 +61,17 @@ func run(args []string) error {
 			return fmt.Errorf("no number of clients: %q", args[4])
 		}
 		return idle(target{address: args[1], user: args[2], database: args[3], tls: len(args) == 6}, n)
+	case len(args) == 5 && args[0] == "copy-out":
+		return copyRows(target{address: args[1], user: args[2], database: args[3]}, args[4], 0)
+	case len(args) == 6 && args[0] == "copy-in":
+		mb, err := strconv.Atoi(args[5])
+		if err != nil || mb < 1 {
+			return fmt.Errorf("no number of megabytes: %q", args[5])
+		}
+		return copyRows(target{address: args[1], user: args[2], database: args[3]}, args[4], mb*1e6)
 	}
-	return errors.New("wants idle ADDRESS USER DATABASE CLIENTS [tls], or certificate DIR")
+	return errors.New("wants idle ADDRESS USER DATABASE CLIENTS [tls], copy-out ADDRESS USER DATABASE QUERY, " +
+		"copy-in ADDRESS USER DATABASE QUERY MB, or certificate DIR")
 }
 
 // target is where a client connects to.
@@ -148,51 +161,105 @@ func (t target) login() (conn net.Conn, err error) {
 		if _, err := conn.Write(message); err != nil {
 			return nil, err
 		}
-		if err := untilReady(in); err != nil {
+		if _, err := until(pgwire.MsgReadyForQuery, in); err != nil {
 			return nil, err
 		}
 	}
 	return conn, conn.SetDeadline(time.Time{})
 }
 
-// untilReady reads up to a ReadyForQuery.
-func untilReady(in io.Reader) error {
-	var body []byte
+// until reads up to a message of type end, and tells how many bytes of CopyData came
+// before.
+func until(end byte, in *bufio.Reader) (copied int, err error) {
 	for {
-		var head [pgwire.HeaderSize]byte
-		if _, err := io.ReadFull(in, head[:]); err != nil {
-			return err
-		}
-		typ, size, _, err := pgwire.ParseHeader(head[:])
+		head, err := in.Peek(pgwire.HeaderSize)
 		if err != nil {
-			return err
+			return copied, err
+		}
+		typ, size, _, err := pgwire.ParseHeader(head)
+		if err != nil {
+			return copied, err
+		}
+		if typ != pgwire.MsgErrorResponse && typ != pgwire.MsgAuthentication {
+			if _, err := in.Discard(size); err != nil {
+				return copied, err
+			}
+			switch typ {
+			case end:
+				return copied, nil
+			case pgwire.MsgCopyData:
+				copied += size - pgwire.HeaderSize
+			}
+			continue
 		}
 		if size > 1<<20 {
-			return fmt.Errorf("a message of %d bytes", size)
+			return copied, fmt.Errorf("a message of %d bytes", size)
 		}
-		body = slices.Grow(body[:0], size-pgwire.HeaderSize)[:size-pgwire.HeaderSize]
-		if _, err := io.ReadFull(in, body); err != nil {
-			return err
+		message := make([]byte, size)
+		if _, err := io.ReadFull(in, message); err != nil {
+			return copied, err
 		}
-		switch typ {
-		case pgwire.MsgReadyForQuery:
-			return nil
-		case pgwire.MsgErrorResponse:
+		body := message[pgwire.HeaderSize:]
+		if typ == pgwire.MsgErrorResponse {
 			report, err := pgwire.ParseReport(body)
 			if err != nil {
-				return err
+				return copied, err
 			}
-			return report
-		case pgwire.MsgAuthentication:
-			code, _, err := pgwire.ParseAuthentication(body)
-			if err != nil {
-				return err
-			}
-			if code != pgwire.AuthOK {
-				return fmt.Errorf("a password is asked for: %v", code)
-			}
+			return copied, report
+		}
+		code, _, err := pgwire.ParseAuthentication(body)
+		if err != nil {
+			return copied, err
+		}
+		if code != pgwire.AuthOK {
+			return copied, fmt.Errorf("a password is asked for: %v", code)
 		}
 	}
+}
+
+// copyRows does a COPY: from the server, or of so many bytes to it.
+func copyRows(t target, query string, send int) error {
+	conn, err := t.login()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 256<<10)
+	began := time.Now()
+	if _, err := conn.Write(pgwire.AppendQuery(nil, query)); err != nil {
+		return err
+	}
+	if send > 0 {
+		if _, err := until(pgwire.MsgCopyInResponse, in); err != nil {
+			return err
+		}
+		if err := sendRows(conn, send); err != nil {
+			return err
+		}
+	}
+	copied, err := until(pgwire.MsgReadyForQuery, in)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Printf("%.3f\n", float64(max(copied, send))/1e6/time.Since(began).Seconds())
+	return err
+}
+
+// sendRows sends so many bytes in messages of 8 kB, as psql does.
+func sendRows(conn net.Conn, bytes int) error {
+	row := strings.Repeat("x", 999) + "\n"
+	const rows = 8
+	message := pgwire.AppendMessage(nil, pgwire.MsgCopyData, []byte(strings.Repeat(row, rows)))
+	at := 32 // messages in a write
+	many := []byte(strings.Repeat(string(message), at))
+	for left := bytes / (rows * len(row)); left > 0; left -= at {
+		at = min(at, left)
+		if _, err := conn.Write(many[:at*len(message)]); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Write(pgwire.AppendHeader(nil, pgwire.MsgCopyDone, 0))
+	return err
 }
 
 // certificate writes a key and its own certificate, good for a day.
