@@ -1,8 +1,7 @@
 // Package evloop is the one thread that moves the pooler's bytes: an epoll loop
 // over non-blocking sockets, without a goroutine or a timer per connection.
 //
-// A Loop belongs to the goroutine that calls Run; that goroutine stays on its
-// operating system thread. Every method but Post and Stop is for that goroutine
+// A Loop belongs to the goroutine that calls Run. Every method but Post and Stop is for that goroutine
 // alone, so handlers share state without locks. What is slow (PBKDF2, DNS, TLS)
 // runs in goroutines of its own, which hand their result in with Post.
 //
@@ -12,7 +11,6 @@ package evloop
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -67,6 +65,8 @@ type Loop struct {
 	buf          []byte
 	events       [256]syscall.EpollEvent
 	hooks        Hooks
+	busy         bool // the last wait has found something
+	rest         rest
 	frozen       bool
 	asleep       int // while frozen: the epoll instance of all descriptors
 	keep         int // while frozen: the descriptor that is served, or -1
@@ -91,6 +91,11 @@ func New(start time.Time, hooks Hooks) (*Loop, error) {
 		return nil, fmt.Errorf("create eventfd: %w", errno)
 	}
 	l := &Loop{epfd: epfd, wakefd: int(r), start: start, buf: make([]byte, BufferSize), hooks: hooks}
+	if err := l.newRest(); err != nil {
+		syscall.Close(epfd)
+		syscall.Close(l.wakefd)
+		return nil, err
+	}
 	if err := l.Add(l.wakefd, Readable, wake{l}); err != nil {
 		l.Close()
 		return nil, err
@@ -105,6 +110,7 @@ func (l *Loop) Close() {
 		syscall.Close(l.asleep)
 	}
 	syscall.Close(l.wakefd)
+	l.rest.file.Close()
 }
 
 // Buffer is the loop's read buffer, valid until the handler returns.
@@ -225,8 +231,6 @@ func (w wake) Ready(Events) {
 
 // Run serves the handlers until Stop is called.
 func (l *Loop) Run() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	nextSweep := l.Tick() + SweepEvery
 	for {
 		n, err := l.wait(nextSweep - l.now)
@@ -263,33 +267,4 @@ func (l *Loop) Run() error {
 			}
 		}
 	}
-}
-
-// shortWait is how long the loop waits without telling the Go scheduler, in
-// milliseconds. Under load something comes before it is over, and a turn costs one
-// system call and none of the scheduler's work; meanwhile other goroutines run on the
-// other processors that Go has. A waiting loop does not hold up the garbage collector:
-// its signal ends the wait. It is longer than a tick of the kernel's clock: a timer that
-// ends before the next tick makes the kernel program its hardware twice in each turn.
-const shortWait = 20
-
-// wait looks for ready descriptors: first for a short while on its own account, then in
-// a call that lets other goroutines have the processor.
-func (l *Loop) wait(timeout time.Duration) (int, error) {
-	// Rounded up, or the last millisecond before a sweep would be spent spinning.
-	ms := max(0, (timeout+time.Millisecond-1)/time.Millisecond)
-	short := min(ms, shortWait)
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(short), 0, 0)
-	if errno == 0 && n == 0 && ms > short {
-		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-			uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ms-short), 0, 0)
-	}
-	if errno != 0 && errno != syscall.EINTR {
-		return 0, fmt.Errorf("wait for events: %w", errno)
-	}
-	if errno != 0 {
-		n = 0
-	}
-	return int(n), nil
 }
