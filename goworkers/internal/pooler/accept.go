@@ -80,7 +80,7 @@ func (p *Pooler) accepted(l *listener, fd int, addr netip.AddrPort) {
 	if l.tcp {
 		p.set.sockets.applyRest(fd) // the first ones came with the listener
 	}
-	if err := c.watch(evloop.Readable, c); err != nil {
+	if err := c.watch(attentive, c); err != nil {
 		p.log.WithError(err).Error("cannot watch a new client")
 		syscall.Close(fd)
 		return
@@ -88,7 +88,7 @@ func (p *Pooler) accepted(l *listener, fd int, addr netip.AddrPort) {
 	w.clients[c] = struct{}{}
 	w.logins[c] = struct{}{}
 	if l.tcp && p.set.TCPDeferAccept > 0 && c.mayRead() {
-		c.read() // it was accepted since it has sent something
+		c.read(false) // it was accepted since it has sent something
 	}
 }
 

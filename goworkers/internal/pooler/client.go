@@ -187,11 +187,16 @@ func (c *client) hangUp() {
 		evloop.Write(int(c.fd), c.tls.CloseNotify(nil))
 	}
 	syscall.Shutdown(int(c.fd), syscall.SHUT_WR)
-	c.wantRead(c)
+	c.setEvents(evloop.Readable)
 }
 
-// drain throws away what a lingering client still sends, up to its end.
+// drain throws away what a lingering client still sends, up to its end, once it has all
+// that it is to have.
 func (c *client) drain() {
+	if c.out != nil {
+		c.setEvents(c.ev &^ evloop.Readable)
+		return
+	}
 	for range c.w.set.loopCount {
 		n, err := evloop.Read(int(c.fd), c.w.loop.Buffer())
 		if err == syscall.EAGAIN {

@@ -23,9 +23,14 @@ type conn struct {
 	remain int // bytes still to come of the message whose header has passed
 	fd     int32
 	ev     evloop.Events // what the loop watches
+	more   bool          // there may be data that the loop does not tell of again
 	parked bool          // not watched at all
 	drop   bool          // remain is not forwarded
 }
+
+// attentive is what a client's or server's socket is watched for. The loop tells of
+// data once: who does not read all of it, or not now, sets more.
+const attentive = evloop.Readable | evloop.PeerClosed | evloop.Edge
 
 // watch begins to watch a socket.
 func (c *conn) watch(ev evloop.Events, h evloop.Handler) error {
@@ -45,8 +50,7 @@ func (c *conn) setEvents(ev evloop.Events) {
 	}
 }
 
-// park stops watching a socket that is broken but still has data which nobody can
-// take now; the loop would tell of it without end.
+// park stops watching a socket.
 func (c *conn) park() {
 	if !c.parked && c.fd >= 0 {
 		c.parked = true
@@ -54,21 +58,22 @@ func (c *conn) park() {
 	}
 }
 
-// wantRead watches for data again after a pause. Pauses begin lazily: only a socket
-// that has data while nobody may read it stops being watched.
+// wantRead goes on after a pause: the loop tells of the data that is there.
 func (c *conn) wantRead(h evloop.Handler) {
-	if c.fd < 0 {
+	var err error
+	switch {
+	case c.fd < 0:
 		return
+	case c.parked:
+		c.parked = false
+		err = c.w.loop.Add(int(c.fd), c.ev, h)
+	case c.more:
+		err = c.w.loop.Modify(int(c.fd), c.ev)
 	}
-	ev := c.ev&^evloop.PeerClosed | evloop.Readable
-	if c.parked {
-		c.parked, c.ev = false, ev
-		if err := c.w.loop.Add(int(c.fd), ev, h); err != nil {
-			c.w.log.WithError(err).Error("cannot watch a socket")
-		}
-		return
+	c.more = false
+	if err != nil {
+		c.w.log.WithError(err).Error("cannot watch a socket")
 	}
-	c.setEvents(ev)
 }
 
 // send writes b, or keeps what the socket does not take now.

@@ -47,18 +47,16 @@ func (c *client) Ready(ev evloop.Events) {
 		c.drained()
 	}
 	if c.fd >= 0 && ev&(evloop.Readable|evloop.Broken|evloop.PeerClosed) != 0 {
+		ended := ev&(evloop.Broken|evloop.PeerClosed) != 0
 		switch {
 		case c.mayRead():
-			c.read()
-		case ev&(evloop.Broken|evloop.PeerClosed) != 0:
-			c.w.closeClient(c, "client unexpected eof")
-		case c.phase == phaseLinger && c.out == nil:
+			c.read(ended)
+		case c.phase == phaseLinger && ev&evloop.Broken == 0:
 			c.drain()
-		case c.phase == phaseLinger:
-			c.setEvents(c.ev &^ evloop.Readable)
+		case ended:
+			c.w.closeClient(c, "client unexpected eof")
 		default:
-			// While it waits we want to know when it goes.
-			c.setEvents(c.ev&^evloop.Readable | evloop.PeerClosed)
+			c.more = true
 		}
 	}
 	c.w.run()
@@ -79,7 +77,9 @@ func (c *client) drained() {
 	}
 }
 
-func (c *client) read() {
+// read takes what the client has sent; ended tells that there is an end to be found.
+func (c *client) read(ended bool) {
+	c.more = false
 	for range c.w.set.loopCount {
 		data, full, err := c.fill()
 		if err != nil {
@@ -102,10 +102,16 @@ func (c *client) read() {
 		if c.phase != phase {
 			c.resume() // with what came behind the login
 		}
-		if !full || !c.mayRead() {
+		if !full && !ended {
+			return
+		}
+		if !c.mayRead() {
+			c.more = true
 			return
 		}
 	}
+	c.more = true
+	c.wantRead(c) // after everybody else
 }
 
 // resume processes what was held and reads on.
@@ -318,20 +324,19 @@ func (s *server) Ready(ev evloop.Events) {
 			s.cl.resume()
 		}
 	}
-	if s.fd >= 0 && ev&(evloop.Readable|evloop.Broken) != 0 {
-		switch {
-		case s.mayRead():
-			s.read()
-		case ev&evloop.Broken != 0:
-			s.park()
-		default:
-			s.setEvents(s.ev &^ evloop.Readable)
+	if s.fd >= 0 && ev&(evloop.Readable|evloop.Broken|evloop.PeerClosed) != 0 {
+		if s.mayRead() {
+			s.read(ev&(evloop.Broken|evloop.PeerClosed) != 0)
+		} else {
+			s.more = true
 		}
 	}
 	s.w.run()
 }
 
-func (s *server) read() {
+// read takes what the server has sent; ended tells that there is an end to be found.
+func (s *server) read(ended bool) {
+	s.more = false
 	for range s.w.set.loopCount {
 		data, full, err := s.fill()
 		if err != nil {
@@ -349,10 +354,16 @@ func (s *server) read() {
 			return
 		}
 		s.keep(data, used)
-		if !full || !s.mayRead() {
+		if !full && !ended {
+			return
+		}
+		if !s.mayRead() {
+			s.more = true
 			return
 		}
 	}
+	s.more = true
+	s.wantRead(s) // after everybody else
 }
 
 // process handles bytes from the server and returns how many are done with.
@@ -575,10 +586,8 @@ func (s *server) unlink() {
 	}
 	s.cl, c.srv = nil, nil
 	// The server may have waited for this client to take its bytes.
-	if s.fd >= 0 && (s.parked || s.ev&evloop.Readable == 0) {
-		s.wantRead(s)
-	}
-	if c.fd >= 0 && c.ev&evloop.Readable == 0 && c.mayRead() {
+	s.wantRead(s)
+	if c.mayRead() {
 		c.wantRead(c)
 	}
 }

@@ -132,7 +132,7 @@ func (s *server) connected() {
 	if sa, err := syscall.Getsockname(int(s.fd)); err == nil {
 		s.local = address(sa)
 	}
-	s.setEvents(evloop.Readable)
+	s.setEvents(attentive)
 	from := "unix"
 	if s.local.IsValid() {
 		from = s.local.String()

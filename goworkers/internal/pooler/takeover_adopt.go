@@ -144,7 +144,7 @@ func (p *Pooler) doom(row *handedRow, client bool, why string) {
 // adoptConn takes over what clients and servers have in common.
 func (p *Pooler) adoptConn(c *conn, row *handedRow, h *handedConn) {
 	c.fd, row.fd = int32(row.fd), -1
-	c.ev = evloop.Readable
+	c.ev = attentive
 	if h == nil {
 		return
 	}

@@ -64,18 +64,19 @@ func (c *conn) fillTLS(buf []byte) (n int, full bool, err error) {
 		w.cipher = make([]byte, evloop.BufferSize)
 	}
 	room := len(buf) - tlsconn.Slack
-	k, err := evloop.Read(int(c.fd), w.cipher[:room])
-	if err != nil {
-		return 0, false, err
+	for {
+		k, err := evloop.Read(int(c.fd), w.cipher[:room])
+		if err != nil {
+			return 0, false, err
+		}
+		if k == 0 {
+			return 0, false, errEOF
+		}
+		// Of a part of a record nothing comes.
+		if n, _, err = c.tls.Decrypt(buf, w.cipher[:k]); n > 0 || err != nil {
+			return n, k == room || err != nil, tlsEnd(err, n)
+		}
 	}
-	if k == 0 {
-		return 0, false, errEOF
-	}
-	n, _, err = c.tls.Decrypt(buf, w.cipher[:k])
-	if n == 0 && err == nil {
-		return 0, false, syscall.EAGAIN // a part of a record
-	}
-	return n, k == room || err != nil, tlsEnd(err, n)
 }
 
 // tlsEnd is how the stream ends, once its last bytes are out.

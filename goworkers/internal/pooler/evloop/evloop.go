@@ -5,8 +5,9 @@
 // alone, so handlers share state without locks. What is slow (PBKDF2, DNS, TLS)
 // runs in goroutines of its own, which hand their result in with Post.
 //
-// Interest is level-triggered: a handler that does not read all of its data is
-// called again in the next turn, after everybody else had theirs.
+// Interest is level-triggered: a handler that does not read all of its data is called
+// again in the next turn, after everybody else had theirs. With Edge it is told of news
+// alone, which saves the kernel a look at each descriptor in the turn after.
 package evloop
 
 import (
@@ -23,8 +24,10 @@ import (
 type Events uint32
 
 // Broken comes without being asked for: the peer is gone in both directions.
-// PeerClosed must be asked for: the peer sends nothing more.
+// PeerClosed must be asked for: the peer sends nothing more. Edge is asked for only: the
+// handler is told when something becomes so, or is so when it is Added or Modified.
 const (
+	Edge       Events = 1 << 31 // EPOLLET
 	Readable   Events = syscall.EPOLLIN
 	Writable   Events = syscall.EPOLLOUT
 	PeerClosed Events = syscall.EPOLLRDHUP
@@ -53,6 +56,7 @@ const SweepEvery = 333 * time.Millisecond
 type slot struct {
 	h   Handler
 	gen int32
+	ev  Events
 }
 
 // Loop is one event loop.
@@ -70,7 +74,6 @@ type Loop struct {
 	frozen       bool
 	asleep       int // while frozen: the epoll instance of all descriptors
 	keep         int // while frozen: the descriptor that is served, or -1
-	keepEvents   Events
 
 	mu       sync.Mutex
 	posted   []func()
@@ -134,7 +137,7 @@ func (l *Loop) Add(fd int, ev Events, h Handler) error {
 		l.slots = append(l.slots, make([]slot, max(64, len(l.slots)))...)
 	}
 	l.gen++
-	l.slots[fd] = slot{h, l.gen}
+	l.slots[fd] = slot{h, l.gen, ev}
 	e := syscall.EpollEvent{Events: uint32(ev), Fd: int32(fd), Pad: l.gen}
 	if err := syscall.EpollCtl(l.poll(fd), syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
 		l.slots[fd] = slot{}
@@ -145,10 +148,8 @@ func (l *Loop) Add(fd int, ev Events, h Handler) error {
 
 // Modify changes what fd's handler waits for.
 func (l *Loop) Modify(fd int, ev Events) error {
+	l.slots[fd].ev = ev
 	e := syscall.EpollEvent{Events: uint32(ev), Fd: int32(fd), Pad: l.slots[fd].gen}
-	if l.frozen && fd == l.keep {
-		l.keepEvents = ev
-	}
 	if err := syscall.EpollCtl(l.poll(fd), syscall.EPOLL_CTL_MOD, fd, &e); err != nil {
 		return fmt.Errorf("watch descriptor %d: %w", fd, err)
 	}
@@ -240,14 +241,19 @@ func (l *Loop) Run() error {
 		l.Tick()
 		for i := range n {
 			e := &l.events[i]
-			if l.frozen && int(e.Fd) != l.wakefd && int(e.Fd) != l.keep {
-				continue // fetched before
-			}
 			// An earlier handler of this turn may have closed the descriptor, and
 			// a new connection may have got its number: the generation tells.
-			if s := &l.slots[e.Fd]; s.h != nil && s.gen == e.Pad {
-				s.h.Ready(Events(e.Events))
+			s := &l.slots[e.Fd]
+			if s.h == nil || s.gen != e.Pad {
+				continue
 			}
+			if l.frozen && int(e.Fd) != l.wakefd && int(e.Fd) != l.keep {
+				// Fetched before: it is to be told again. The slot is there, so the
+				// descriptor is too.
+				_ = l.Modify(int(e.Fd), s.ev)
+				continue
+			}
+			s.h.Ready(Events(e.Events))
 		}
 		if l.now >= nextSweep {
 			nextSweep = l.now + SweepEvery

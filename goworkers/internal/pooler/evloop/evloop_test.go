@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -218,4 +219,40 @@ func TestReadAndWriteDoNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Fatalf("%v allocations", n)
 	}
+}
+
+func TestEdgeTellsOfNewsAlone(t *testing.T) {
+	l := start(t, Hooks{})
+	a, b := pair(t)
+	defer syscall.Close(a)
+	const ev = Readable | PeerClosed | Edge
+	var told []Events
+	do(t, l, func() {
+		if err := l.Add(b, ev, handlerFunc(func(ev Events) { told = append(told, ev) })); err != nil {
+			t.Error(err)
+		}
+	})
+	after := func(what string, f func(), want ...Events) {
+		t.Helper()
+		do(t, l, f)
+		for range 3 {
+			do(t, l, func() {}) // turns that would tell again
+		}
+		do(t, l, func() {
+			if !slices.Equal(told, want) {
+				t.Errorf("%s: told of %b, want %b", what, told, want)
+			}
+			told = nil
+		})
+	}
+	after("data", func() { Write(a, []byte("x")) }, Readable)
+	after("nothing new", func() {})
+	after("asking again", func() {
+		if err := l.Modify(b, ev); err != nil {
+			t.Error(err)
+		}
+	}, Readable)
+	after("more data", func() { Write(a, []byte("y")) }, Readable)
+	after("the end", func() { syscall.Shutdown(a, syscall.SHUT_WR) }, Readable|PeerClosed)
+	do(t, l, func() { l.Remove(b); syscall.Close(b) })
 }

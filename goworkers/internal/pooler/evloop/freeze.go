@@ -30,7 +30,7 @@ func (l *Loop) Freeze(keep int, ev Events) error {
 			return fmt.Errorf("watch descriptor %d: %w", fd, err)
 		}
 	}
-	l.frozen, l.asleep, l.epfd, l.keep, l.keepEvents = true, l.epfd, epfd, keep, ev
+	l.frozen, l.asleep, l.epfd, l.keep = true, l.epfd, epfd, keep
 	return nil
 }
 
@@ -43,7 +43,7 @@ func (l *Loop) Thaw() {
 	l.epfd, l.frozen = l.asleep, false
 	if l.keep >= 0 {
 		// The slot is there, so the descriptor is too.
-		_ = l.Modify(l.keep, l.keepEvents)
+		_ = l.Modify(l.keep, l.slots[l.keep].ev)
 	}
 	l.mu.Lock()
 	if len(l.posted) > 0 && !l.signaled {

@@ -96,3 +96,56 @@ func TestFrozenLoopEnds(t *testing.T) {
 	}
 	l.Close()
 }
+
+// What a turn had fetched when the loop froze is told after Thaw.
+func TestFreezeLosesNoEdge(t *testing.T) {
+	l := start(t, Hooks{})
+	k, keep := pair(t)
+	defer syscall.Close(k)
+	heard := make(chan int, 4)
+	var ends, own [2]int
+	for i := range ends {
+		ends[i], own[i] = pair(t)
+		defer syscall.Close(ends[i])
+	}
+	frozen, froze := make(chan struct{}), false
+	do(t, l, func() {
+		for _, fd := range own {
+			l.Add(fd, Readable|Edge, handlerFunc(func(Events) {
+				if !froze {
+					froze = true
+					if err := l.Freeze(keep, Readable); err != nil {
+						t.Error(err)
+					}
+					close(frozen)
+				}
+				heard <- fd
+			}))
+		}
+		l.Add(keep, Readable, handlerFunc(func(Events) {
+			var buf [1]byte
+			Read(keep, buf[:])
+			l.Thaw()
+		}))
+		for _, fd := range ends { // both in the turn that comes
+			Write(fd, []byte("x"))
+		}
+	})
+	<-frozen
+	Write(k, []byte("x"))
+	first := <-heard
+	select {
+	case second := <-heard:
+		if first == second {
+			t.Errorf("descriptor %d is told of twice, the other not at all", first)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("what was fetched before Freeze is not told after Thaw")
+	}
+	do(t, l, func() {
+		for _, fd := range append(own[:], keep) {
+			l.Remove(fd)
+			syscall.Close(fd)
+		}
+	})
+}
