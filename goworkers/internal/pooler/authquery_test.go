@@ -388,21 +388,23 @@ func TestAuthQueryWaitsForThePool(t *testing.T) {
 	})
 }
 
-// Who asks for a server that is down is told what is the matter with it.
+// A question to a server that refuses it is answered with its reason; one that is down is
+// waited for.
 func TestAuthQueryOfAServerThatIsDown(t *testing.T) {
 	server := guarded(t, asker)
 	r := start(t, config{
 		databases: leading("d", server, "auth_user=asker") + leading("who", server, "auth_user=stranger"),
 		authFile:  `"postgres" "x"` + "\n" + `"asker" "ask"` + "\n" + `"stranger" "x"` + "\n",
-		settings:  "auth_type = scram-sha-256\nauth_query = select usename, passwd from public.secret($1)",
+		settings:  "auth_type = scram-sha-256\nauth_query = select usename, passwd from public.secret($1)\nserver_login_retry = 0.2\nquery_wait_timeout = 2",
 	})
 	if _, err := r.try("who", "user=carol password=sing"); err == nil || !strings.Contains(err.Error(), `password authentication failed for user "stranger"`) {
 		t.Errorf("auth_user is refused: %v", err)
 	}
 	server.Stop(t)
-	if _, err := r.try("d", "user=carol password=sing"); err == nil || !strings.Contains(err.Error(), "connection refused") {
+	if _, err := r.try("d", "user=carol password=sing"); err == nil || !strings.Contains(err.Error(), "query_wait_timeout") {
 		t.Errorf("server is down: %v", err)
 	}
+	r.waitLog("server login failed: connect failed: connection refused")
 	server.Start(t)
 	r.waitFor("the server is found again", func() bool {
 		_, err := r.try("d", "user=carol password=sing")

@@ -95,6 +95,13 @@ func (c *client) about() *logrus.Entry { return c.w.about(c.logConn()) }
 // client has not sent.
 func (c *client) amidMessage() bool { return c.remain > 0 && !c.drop }
 
+// logError tells the log of an error that the client is told of.
+func (c *client) logError(why string) {
+	if c.w.set.LogPoolerErrors {
+		c.about().WithField(fieldReason, why).Warn("pooler error: " + why)
+	}
+}
+
 // failClient tells the client why, and closes it. code is the SQLSTATE, "" = 08P01.
 func (w *worker) failClient(c *client, code, why string) {
 	if c.fd < 0 || c.phase == phaseLinger {
@@ -103,9 +110,7 @@ func (w *worker) failClient(c *client, code, why string) {
 	if code == "" {
 		code = pgwire.CodeProtocolViolation
 	}
-	if w.set.LogPoolerErrors {
-		c.about().WithField(fieldReason, why).Warn("pooler error: " + why)
-	}
+	c.logError(why)
 	w.countError(c)
 	// Within a message the client would take it for data, and within a handshake for nothing.
 	if !c.cut && c.phase != phaseTLS {

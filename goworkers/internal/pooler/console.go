@@ -156,6 +156,7 @@ func (k *console) send(b []byte) {
 func (k *console) finish(tag string, err error) {
 	var out []byte
 	if err != nil {
+		k.c.logError(err.Error())
 		rep := &pgwire.Report{Severity: pgwire.SeverityError, Code: pgwire.CodeProtocolViolation, Message: err.Error()}
 		if f, ok := err.(*failure); ok {
 			rep.Code, rep.Detail = f.code, f.detail

@@ -105,7 +105,7 @@ func (p *Pooler) findDatabase(name string) *database {
 	}
 	db := p.addDatabase(name, template)
 	db.auto = true
-	p.log.Info("registered new auto-database: db=" + name)
+	p.log.Info("registered new auto-database: " + name)
 	return db
 }
 

@@ -146,12 +146,12 @@ func TestServersThatHang(t *testing.T) {
 		after int
 		want  string
 	}{
-		{"at once", 0, "connect timeout"}, {"in the login", 30, "connect timeout"}, {"within a result", 5000, "query timeout"},
+		{"at once", 0, "query_wait_timeout"}, {"in the login", 30, "query_wait_timeout"}, {"within a result", 5000, "query timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			link := pgtest.NewLink(t, int(port(t, db)))
 			r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=%s\n", link.Port, db.Name) + entry("ok", db),
-				settings: "server_connect_timeout = 0.6\nquery_timeout = 0.6\nserver_tls_sslmode = disable"})
+				settings: "server_connect_timeout = 0.6\nquery_wait_timeout = 1.2\nserver_login_retry = 0.1\nquery_timeout = 0.6\nserver_tls_sslmode = disable"})
 			stop := r.traffic("ok", 2)
 			link.Set(pgtest.Fault{Do: pgtest.Stall, Way: pgtest.ToClient, After: tc.after})
 			conn, err := pgconn.Connect(background(t), r.dsn("d"))
@@ -172,10 +172,11 @@ func TestServersThatHang(t *testing.T) {
 	}
 	t.Run("in TLS", func(t *testing.T) {
 		port := scripted{login: "S", answer: ""}.serve(t) // says yes to TLS and nothing more
-		r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d\n", port) + entry("ok", db), settings: "server_connect_timeout = 0.6\nserver_tls_sslmode = require"})
-		if e := r.refused("d"); e.Message != "connect timeout" {
+		r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d\n", port) + entry("ok", db), settings: "server_connect_timeout = 0.6\nserver_tls_sslmode = require\nquery_wait_timeout = 2"})
+		if e := r.refused("d"); e.Message != "query_wait_timeout" {
 			t.Errorf("got %v", e)
 		}
+		r.waitLog("closing because: connect timeout")
 	})
 }
 

@@ -121,11 +121,15 @@ func (s *server) tryNext() {
 	if len(l.hosts) == 0 {
 		w.forgetServer(s)
 		if l.unsuitable {
-			s.logFailure(fmt.Sprintf("no host of %s is %s", s.pl.db.Host, s.pl.db.TargetSessionAttrs))
+			s.logFailure(pool.Failure{Message: fmt.Sprintf("no host of %s is %s", s.pl.db.Host, s.pl.db.TargetSessionAttrs)})
 			s.pl.LoginDeferred(s.ps, w.loop.Now())
 			return
 		}
-		s.pl.LoginFailed(s.ps, l.failure, l.starting, w.loop.Now())
+		if l.refused {
+			s.pl.LoginFailed(s.ps, l.failure, w.loop.Now())
+		} else {
+			s.pl.LoginDeferred(s.ps, w.loop.Now())
+		}
 		return
 	}
 	s.host, l.hosts = l.hosts[0], l.hosts[1:]
@@ -150,16 +154,17 @@ func (s *server) tryNext() {
 	})
 }
 
-// attemptFailed ends the attempt with one host: another one may still do. starting
-// says that the host refuses clients just now.
-func (s *server) attemptFailed(why pool.Failure, starting bool) {
-	s.logFailure(why.Message)
+// attemptFailed ends the attempt with one host: another one may still do. refused says
+// that the host is there, and that it is no use to wait for it.
+func (s *server) attemptFailed(why pool.Failure, refused bool) {
+	s.logFailure(why)
+	s.logEnd(why.Message)
 	s.shut()
 	if s.ps.State() != pool.ServerLogin {
 		return
 	}
 	s.pl.hostFailed(s.host, s.w.loop.Now())
-	s.login.failure, s.login.starting = why, starting
+	s.login.failure, s.login.refused = why, refused
 	s.tryNext()
 }
 
@@ -171,12 +176,17 @@ func (s *server) attemptUnsuitable() {
 }
 
 // logFailure tells the log, when it is news.
-func (s *server) logFailure(why string) {
+func (s *server) logFailure(why pool.Failure) {
 	s.pl.events.connectFailures++
-	if s.pl.failureLogged != why {
-		s.pl.failureLogged = why
-		s.about().Warn("server login failed: " + trimLoginFailed(why))
+	if s.pl.failureLogged == why.Message {
+		return
 	}
+	s.pl.failureLogged = why.Message
+	text := trimLoginFailed(why.Message)
+	if why.Code != "" { // the server's own words
+		text = pgwire.SeverityFatal + " " + text
+	}
+	s.about().Warn("server login failed: " + text)
 }
 
 // resolve finds a host's address and calls done in the loop, at once when it is known.

@@ -81,7 +81,7 @@ type serverLoginState struct {
 	hosts      []string           // still to be tried
 	try        int
 	failure    pool.Failure // of the last try
-	starting   bool
+	refused    bool // the last host was there, and waiting for it is of no use
 	unsuitable bool // a host was not what target_session_attrs wants
 	anyWillDo  bool // prefer-standby has found none
 }
@@ -178,21 +178,21 @@ func (s *server) tlsAnswer(data []byte) int {
 	w := s.w
 	switch {
 	case data[0] == 'N' && w.set.ServerTLS.SSLMode >= ini.SSLRequire:
-		s.attemptFailed(pool.Failure{Message: "server refused SSL"}, false)
+		s.attemptFailed(pool.Failure{Message: "server refused SSL"}, true)
 	case data[0] == 'N':
 		s.sendStartup()
 	case data[0] != 'S':
-		s.attemptFailed(pool.Failure{Message: "server answers the request for TLS with what is no answer"}, false)
+		s.attemptFailed(pool.Failure{Message: "server answers the request for TLS with what is no answer"}, true)
 	case len(data) > 1:
 		// Somebody in between would have it taken for the server's own words.
-		s.attemptFailed(pool.Failure{Message: "received unencrypted data after SSL response"}, false)
+		s.attemptFailed(pool.Failure{Message: "received unencrypted data after SSL response"}, true)
 	default:
 		cfg, host := w.serverTLS, s.host
 		s.startTLS(func(ctx context.Context, fd int) (*tlsconn.Conn, error) {
 			return w.handshaker.Connect(ctx, cfg, fd, host)
 		}, func(err error) {
 			if err != nil {
-				s.attemptFailed(pool.Failure{Message: handshakeFailed(err)}, false)
+				s.attemptFailed(pool.Failure{Message: handshakeFailed(err)}, true)
 				return
 			}
 			w.events.tlsServers++
@@ -302,7 +302,7 @@ func (s *server) ownError(rep *pgwire.Report) {
 	case serverLogin:
 		why := pool.Failure{Code: rep.Code, Message: rep.Message}
 		if rep.Code == codeCannotConnectNow {
-			s.attemptFailed(why, true)
+			s.attemptFailed(why, false)
 			return
 		}
 		s.w.serverLoginFailed(s, why)
@@ -504,16 +504,21 @@ func (s *server) ownQuery(sql string) {
 
 // closeServer carries out CloseServer.
 func (w *worker) closeServer(s *server, reason string) {
+	s.logEnd(reason)
 	if s.fd >= 0 {
-		if w.set.LogDisconnections {
-			w.closed(s.logConn(), reason, w.loop.Now()-s.since)
-		}
 		// Behind a part of a message it would be taken for the rest of that.
 		if s.phase >= serverForward && s.out == nil && (s.cl == nil || !s.cl.amidMessage()) {
 			s.write(pgwire.AppendTerminate(nil))
 		}
 	}
 	w.forgetServer(s)
+}
+
+// logEnd tells the log that a connection is closed.
+func (s *server) logEnd(reason string) {
+	if s.fd >= 0 && s.w.set.LogDisconnections {
+		s.w.closed(s.logConn(), reason, s.w.loop.Now()-s.since)
+	}
 }
 
 func (w *worker) forgetServer(s *server) {
@@ -534,7 +539,7 @@ func (w *worker) serverLost(s *server, err error) {
 		if err != errEOF {
 			what = "login failed: " + err.Error()
 		}
-		s.attemptFailed(pool.Failure{Message: what}, false)
+		s.attemptFailed(pool.Failure{Message: what}, err != errEOF)
 		return
 	}
 	reason := why
@@ -558,10 +563,11 @@ func (w *worker) closeDirty(s *server) {
 
 // serverLoginFailed: the server refuses us, and other hosts would do the same.
 func (w *worker) serverLoginFailed(s *server, why pool.Failure) {
-	s.logFailure(why.Message)
+	s.logFailure(why)
+	s.logEnd(why.Message)
 	w.forgetServer(s)
 	if s.ps.State() == pool.ServerLogin {
-		s.pl.LoginFailed(s.ps, why, false, w.loop.Now())
+		s.pl.LoginFailed(s.ps, why, w.loop.Now())
 		return
 	}
 	s.pl.ServerLost(s.ps, why, w.loop.Now())

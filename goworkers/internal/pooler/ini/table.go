@@ -192,7 +192,7 @@ var rows = mark([]Setting{
 	{Group: groupServer, Name: "server_connect_timeout", Default: "15", at: func(s *Settings) any { return &s.ServerConnectTimeout },
 		Doc: "how long connecting and logging in may take"},
 	{Group: groupServer, Name: "server_login_retry", Default: "15", at: func(s *Settings) any { return &s.ServerLoginRetry },
-		Doc: "how long to wait after a failed connect or login"},
+		Doc: "how long to wait after a failed connect or login; clients wait meanwhile, unless a server refuses logins"},
 	{Group: groupServer, Name: "server_fast_close", Default: "0", at: func(s *Settings) any { return &s.ServerFastClose },
 		Doc: "close servers that are to be closed at the end of a transaction even in session mode"},
 	{Group: groupServer, Name: "server_round_robin", Default: "0", at: func(s *Settings) any { return &s.ServerRoundRobin },

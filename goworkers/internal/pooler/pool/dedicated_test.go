@@ -33,7 +33,7 @@ func TestReplicationClientHasAServerOfItsOwn(t *testing.T) {
 	r.want("it counts in the pool", "connect s3")
 	r.p.ClientGone(d, true, r.now)
 	r.want("it goes", "close s2 (client disconnect)")
-	r.p.LoginFailed(r.servers[2], Failure{Message: "no"}, false, r.now)
+	r.p.LoginFailed(r.servers[2], Failure{Message: "no"}, r.now)
 	r.want("b tries again", "connect s4")
 }
 
@@ -56,9 +56,13 @@ func TestDedicatedServerGoesWithItsClient(t *testing.T) {
 		"released, which must not happen": {func(r *rig, c *Client) {
 			r.p.Release(r.ready(), r.now)
 		}, "link d s1, close s1 (dedicated server released), drop d (dedicated server released)"},
-		"login failed":          {func(r *rig, c *Client) { r.p.LoginFailed(r.servers[0], Failure{Message: "no"}, false, r.now) }, "drop d (no)"},
+		"login failed":          {func(r *rig, c *Client) { r.p.LoginFailed(r.servers[0], Failure{Message: "no"}, r.now) }, "drop d (no)"},
 		"lost during the login": {func(r *rig, c *Client) { r.p.ServerLost(r.servers[0], Failure{Message: "gone"}, r.now) }, "drop d (gone)"},
-		"login takes too long":  {func(r *rig, c *Client) { r.m.Sweep(r.now + 9*time.Second) }, "close s1 (connect timeout), drop d (connect timeout)"},
+		"login takes too long": {func(r *rig, c *Client) {
+			r.m.Sweep(r.now + 9*time.Second)
+			r.want("too long", "close s1 (connect timeout)")
+			r.m.Sweep(r.now + 10*time.Second)
+		}, "connect s2"},
 		"client waits too long": {func(r *rig, c *Client) {
 			r.p.Settings.QueryWait = 5 * time.Second
 			r.m.Sweep(r.now + 6*time.Second)
@@ -85,11 +89,6 @@ func TestDedicatedServerGoesWithItsClient(t *testing.T) {
 			r.want("deferred", "")
 			r.m.Sweep(r.now + time.Second)
 		}, "connect s2"},
-		"database starts up": {func(r *rig, c *Client) {
-			r.p.LoginFailed(r.servers[0], Failure{Message: "starting"}, true, r.now)
-			r.want("starting", "")
-			r.m.Sweep(r.now + time.Second)
-		}, "connect s2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, Settings{PoolSize: 3, ConnectTimeout: 8 * time.Second, LoginRetry: time.Second})
@@ -108,7 +107,7 @@ func TestFailedLoginOfADedicatedServerIsNoFailureOfThePool(t *testing.T) {
 	r := newRig(t, Settings{PoolSize: 3, LoginRetry: time.Hour})
 	r.dedicated("d")
 	r.run()
-	r.p.LoginFailed(r.servers[0], Failure{Message: "no pg_hba.conf entry for replication"}, false, r.now)
+	r.p.LoginFailed(r.servers[0], Failure{Message: "no pg_hba.conf entry for replication"}, r.now)
 	r.want("failure", "drop d (no pg_hba.conf entry for replication)")
 	r.p.Request(r.client("a"), r.now)
 	r.want("others are served", "connect s2")

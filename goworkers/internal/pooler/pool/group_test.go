@@ -70,7 +70,7 @@ func TestFreedPlaceReachesTheOtherManager(t *testing.T) {
 	o.p.ClientGone(c, true, 0)
 	r.p.Request(r.client("b"), 0)
 	r.want("now here", "evict")
-	o.p.LoginFailed(o.servers[0], Failure{Message: "no"}, false, 0)
+	o.p.LoginFailed(o.servers[0], Failure{Message: "no"}, 0)
 	o.want("told, too", "group freed")
 	r.m.Freed(g, 0)
 	r.want("told", "connect s2")

@@ -31,22 +31,16 @@ func (p *Pool) ServerReady(s *Server, now Time) {
 	p.toIdle(s, false, now)
 }
 
-// LoginFailed tells that a server did not log in. starting says that it refuses
-// clients just now, so that waiting makes sense.
-func (p *Pool) LoginFailed(s *Server, why Failure, starting bool, now Time) {
+// LoginFailed tells that a server is there and refuses us: clients that wait are told,
+// unless the pool has other servers, and newcomers too until LoginRetry is over.
+func (p *Pool) LoginFailed(s *Server, why Failure, now Time) {
 	if s.state != ServerLogin {
 		return
 	}
 	p.forgetServer(s, now)
-	p.loginFailed(s, why, starting, now)
-	p.freed(now)
-}
-
-// loginFailed draws the consequences of a login that has failed; the server is
-// forgotten already.
-func (p *Pool) loginFailed(s *Server, why Failure, starting bool, now Time) {
+	defer p.freed(now)
 	p.proven = false
-	if s.dedicated && !starting {
+	if s.dedicated {
 		c := s.client
 		unlink(c, s)
 		p.dropClient(c, why, now)
@@ -54,10 +48,7 @@ func (p *Pool) loginFailed(s *Server, why Failure, starting bool, now Time) {
 	}
 	p.failing, p.failure = true, why
 	p.retrying, p.retryFrom = true, now
-	if s.dedicated {
-		p.requeue(s)
-	}
-	if starting || p.nServers > 0 {
+	if p.nServers > 0 {
 		return
 	}
 	for _, state := range [...]ClientState{ClientWelcome, ClientWaiting, clientApart} {
@@ -67,18 +58,22 @@ func (p *Pool) loginFailed(s *Server, why Failure, starting bool, now Time) {
 	}
 }
 
-// LoginDeferred tells that the attempt to log in has ended without a fault of the
-// database, for instance since no host is suitable yet: clients keep waiting and
-// newcomers are not refused, but the next attempt comes only after LoginRetry.
+// LoginDeferred tells that a server is not there now, or is not what it must be: clients
+// keep waiting, newcomers wait too, and the next attempt comes after LoginRetry.
 func (p *Pool) LoginDeferred(s *Server, now Time) {
 	if s.state != ServerLogin {
 		return
 	}
 	p.forgetServer(s, now)
+	p.loginDeferred(s, now)
+	p.freed(now)
+}
+
+// loginDeferred draws the consequences; the server is forgotten already.
+func (p *Pool) loginDeferred(s *Server, now Time) {
 	p.proven, p.failing = false, false
 	p.retrying, p.retryFrom = true, now
 	if s.dedicated {
 		p.requeue(s)
 	}
-	p.freed(now)
 }

@@ -573,14 +573,13 @@ func (md *model) endLogin(s *Server) {
 		}
 	default:
 		md.proven[p] = false
-		starting := md.rng.IntN(2) == 0
 		if c := md.own[s]; c != nil {
-			md.mayDrop = func(k *Client) bool { return k == c && !starting }
+			md.mayDrop = func(k *Client) bool { return k == c }
 		}
-		if starting || !s.dedicated {
+		if !s.dedicated {
 			md.pause[p] = md.now + p.Settings.LoginRetry
 		}
-		p.LoginFailed(s, Failure{Message: "no"}, starting, md.now)
+		p.LoginFailed(s, Failure{Message: "no"}, md.now)
 		md.closed(s)
 	}
 }

@@ -183,7 +183,7 @@ func TestPlaceOfAServerThatDoesNotAnswerIsGivenOn(t *testing.T) {
 	r.want("a waits for b", "")
 	r.m.Sweep(15 * time.Second)
 	r.want("the pool that was swept first goes on in the same sweep",
-		"close s1 (connect timeout), drop b (connect timeout), connect s2")
+		"close s1 (connect timeout), connect s2")
 }
 
 // standingQueue has two pools share one server. Three clients of each ask for a
@@ -274,7 +274,7 @@ func TestLoginFailureReachesEverybodyAndIsRemembered(t *testing.T) {
 	w := &Client{Owner: "w"}
 	r.p.AwaitWelcome(w, r.now)
 	r.run()
-	r.p.LoginFailed(r.servers[0], Failure{"28P01", "no"}, false, r.now)
+	r.p.LoginFailed(r.servers[0], Failure{"28P01", "no"}, r.now)
 	r.want("failure", "drop w (no), drop a (no)")
 	r.p.Request(b, r.now+time.Second)
 	r.want("newcomer", "drop b (server login has been failing, cached error: no (server_login_retry))")
@@ -285,11 +285,12 @@ func TestLoginFailureReachesEverybodyAndIsRemembered(t *testing.T) {
 	r.want("again well", "link c s2")
 }
 
-func TestServerThatStartsUpKeepsClientsWaiting(t *testing.T) {
+func TestServerThatIsNotThereKeepsClientsWaiting(t *testing.T) {
 	r := newRig(t, Settings{PoolSize: 2, LoginRetry: time.Second})
 	r.p.Request(r.client("a"), r.now)
 	r.run()
-	r.p.LoginFailed(r.servers[0], Failure{"57P03", "starting up"}, true, r.now)
+	r.p.LoginDeferred(r.servers[0], r.now)
+	r.p.Request(r.client("newcomer"), r.now)
 	r.want("failure", "")
 	r.m.Sweep(r.now + 500*time.Millisecond)
 	r.want("pause", "")
@@ -302,7 +303,9 @@ func TestConnectTimeout(t *testing.T) {
 	r.p.Request(r.client("a"), r.now)
 	r.run()
 	r.m.Sweep(3 * time.Second)
-	r.want("timeout", "close s1 (connect timeout), drop a (connect timeout)")
+	r.want("timeout", "close s1 (connect timeout)")
+	r.m.Sweep(4 * time.Second)
+	r.want("again", "connect s2")
 }
 
 func TestResetComesBeforeTheNextClient(t *testing.T) {

@@ -191,7 +191,7 @@ func (p *Pool) ServerLost(s *Server, why Failure, now Time) {
 	case ServerGone:
 		return
 	case ServerLogin:
-		p.LoginFailed(s, why, false, now)
+		p.LoginFailed(s, why, now)
 		return
 	}
 	c := s.client

@@ -14,7 +14,7 @@ func TestServersLogInInParallelOnceOneHasSucceeded(t *testing.T) {
 	r.want("the first is a trial", "connect s1")
 	r.ready()
 	r.want("now three", "link a s1, connect s2, connect s3, connect s4")
-	r.p.LoginFailed(r.servers[1], Failure{Message: "no"}, false, r.now)
+	r.p.LoginFailed(r.servers[1], Failure{Message: "no"}, r.now)
 	r.want("a failure", "")
 	r.p.ServerReady(r.servers[2], r.now)
 	r.want("well again, up to the pool's size", "link b s3, connect s5, connect s6")

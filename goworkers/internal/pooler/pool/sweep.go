@@ -36,7 +36,7 @@ func (p *Pool) sweepUnready(now Time) {
 			next := s.link.next
 			if now-s.created >= limit {
 				p.closeServer(s, "connect timeout", now)
-				p.loginFailed(s, Failure{Message: "connect timeout"}, false, now)
+				p.loginDeferred(s, now)
 			}
 			s = next
 		}
