@@ -480,3 +480,26 @@ func TestSetTakesWhatIsChangeable(t *testing.T) {
 	}
 	exec(t, r.connect("d"), "select 1")
 }
+
+// Who asks and goes before the loop looks does not wait for a server.
+func TestClientsThatAskAndGo(t *testing.T) {
+	r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=1")})
+	exec(t, r.connect("d"), "begin")
+	for name, leave := range map[string]func(*net.TCPConn){
+		"closes":            func(c *net.TCPConn) { c.Close() },
+		"ends its side":     func(c *net.TCPConn) { c.CloseWrite() },
+		"says that it goes": func(c *net.TCPConn) { c.Write(pgwire.AppendTerminate(nil)); c.CloseWrite() },
+	} {
+		conn := r.rawLogin("d").(*net.TCPConn)
+		held, gone := make(chan struct{}), make(chan struct{})
+		r.p.main.loop.Post(func() { close(held); <-gone })
+		<-held
+		conn.Write(pgwire.AppendQuery(nil, "select 1"))
+		leave(conn)
+		close(gone)
+		r.waitFor("who "+name+" is gone", func() bool {
+			pool := r.pool("d")
+			return pool["cl_waiting"] == "0" && pool["cl_active"] == "1"
+		})
+	}
+}

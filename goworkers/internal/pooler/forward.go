@@ -38,7 +38,8 @@ func (c *client) mayRead() bool {
 	if s := c.srv; s != nil {
 		return s.out == nil && s.phase == serverForward
 	}
-	return true
+	// The pool may have chosen a server already that is not linked yet.
+	return c.pc.Server() == nil
 }
 
 // Ready is the loop's call for a client's socket.
@@ -106,6 +107,9 @@ func (c *client) read(ended bool) {
 			return
 		}
 		if !c.mayRead() {
+			if ended && c.phase != phaseLinger {
+				c.w.closeClient(c, "client unexpected eof")
+			}
 			c.more = true
 			return
 		}

@@ -61,7 +61,7 @@ func (r *rig) gather() map[string]*dto.MetricFamily {
 func TestMetricsTellWhatHappened(t *testing.T) {
 	db := pgtest.DB(t)
 	r := start(t, config{databases: entry("d", db, "pool_size=7 reserve_pool_size=2") + "\nbroken = host=127.0.0.1 port=1",
-		settings: "metrics_listen = 127.0.0.1:0\nmax_client_conn = 55"})
+		settings: "metrics_listen = 127.0.0.1:0\nmax_client_conn = 55\nquery_wait_timeout = 1\nserver_login_retry = 15"})
 	a := r.connect("d")
 	exec(t, a, "select pg_catalog.pg_sleep(0.15)")
 	exec(t, a, "begin")

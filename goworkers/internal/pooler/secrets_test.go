@@ -183,7 +183,7 @@ func TestNoSecretComesOut(t *testing.T) {
 				more = fmt.Sprintf(more, rules)
 			}
 			c := config{databases: databases, authFile: authFile,
-				settings: "verbose = 3\nserver_login_retry = 0\nmetrics_listen = 127.0.0.1:0\nauth_type = " + tc.auth + "\n" + more}
+				settings: "verbose = 3\nserver_login_retry = 0\nquery_wait_timeout = 2\nmetrics_listen = 127.0.0.1:0\nauth_type = " + tc.auth + "\n" + more}
 			r := start(t, c)
 			for _, user := range tc.in {
 				db := "own"

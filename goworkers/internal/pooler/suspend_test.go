@@ -407,3 +407,56 @@ func TestWhatIsHandedComesOutAsItWentIn(t *testing.T) {
 		}
 	}
 }
+
+// A server that becomes free while all is suspended goes to a waiter at the end: that one's
+// requests pass once the two are linked, and the server stays its own until all are answered.
+func TestWaiterMeetsItsServerOnceAfterSuspend(t *testing.T) {
+	for _, how := range []string{"suspend", "suspend extended"} {
+		for _, threads := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s with %d threads", how, threads), func(t *testing.T) {
+				r := start(t, config{databases: entry("d", pgtest.DB(t), "pool_size=1"), settings: fmt.Sprintf("threads = %d", threads)})
+				holder := r.connect("d")
+				exec(t, holder, "begin")
+				ask := func(queries ...string) net.Conn {
+					conn := r.rawLogin("d")
+					var out []byte
+					for _, q := range queries {
+						out = pgwire.AppendQuery(out, q)
+					}
+					conn.Write(out)
+					return conn
+				}
+				first := ask("select 'first 1'", "select 'first 2' from pg_catalog.pg_sleep(0.3)", "select 'first 3'")
+				r.waitFor("it waits", func() bool { return r.pool("d")["cl_waiting"] == "1" })
+				second := ask("select 'second 1'", "select 'second 2'")
+				r.waitFor("both wait", func() bool { return r.pool("d")["cl_waiting"] == "2" })
+				a := r.admin()
+				a.do(how)
+				holder.Close(background(t))
+				r.waitFor("the server is free", func() bool {
+					const name, idle = 0, 9 // columns
+					for _, row := range a.do("show pools") {
+						if string(row[name]) == "d" {
+							return string(row[idle]) == "1"
+						}
+					}
+					return false
+				})
+				a.do("resume")
+				for name, conn := range map[string]net.Conn{"first": first, "second": second} {
+					n := 3
+					if name == "second" {
+						n = 2
+					}
+					for i := range n {
+						row := skipTo(t, conn, pgwire.MsgDataRow)
+						if got, want := string(row[6:]), fmt.Sprintf("%s %d", name, i+1); got != want {
+							t.Errorf("got %q, want %q", got, want)
+						}
+						skipTo(t, conn, pgwire.MsgReadyForQuery)
+					}
+				}
+			})
+		}
+	}
+}
