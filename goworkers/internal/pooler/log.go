@@ -96,8 +96,26 @@ func (p *Pooler) closed(c logConn, reason string, age time.Duration) {
 		Info("closing because: " + reason + " (age=" + seconds + "s)")
 }
 
-// oneLine keeps an entry on its line, so that nobody can forge another.
-var oneLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+// isControl tells of a byte that would end the line, or do something to a terminal.
+func isControl(c byte) bool { return c < ' ' || c == 0x7f }
+
+// appendVisible appends a text with its control characters as \n, \r or \x1B: nobody can
+// forge another line, nor write to the terminal of who reads.
+func appendVisible(b []byte, text string) []byte {
+	for _, c := range []byte(text) {
+		switch {
+		case c == '\n':
+			b = append(b, `\n`...)
+		case c == '\r':
+			b = append(b, `\r`...)
+		case isControl(c):
+			b = fmt.Appendf(b, `\x%02X`, c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
 
 // textOf is what an entry says, with the error that it has.
 func textOf(e *logrus.Entry) string {
@@ -163,8 +181,10 @@ func appendMessage(b []byte, c *logConn, parts ...string) []byte {
 	for _, part := range parts {
 		b = append(b, part...)
 	}
-	if bytes.ContainsAny(b[from:], "\n\r") {
-		b = append(b[:from], oneLine.Replace(string(b[from:]))...)
+	for _, c := range b[from:] {
+		if isControl(c) {
+			return appendVisible(b[:from], string(b[from:]))
+		}
 	}
 	return b
 }

@@ -22,7 +22,7 @@ func TestLogLinesHaveTheFormThatScriptsKnow(t *testing.T) {
 	b := r.connect("d", "host="+r.dir)
 	a.Close(background(t))
 	b.Close(background(t))
-	r.refused("'no such\nplace'")
+	r.refused("'no such\n\x1b[1mplace'")
 	const stamp = `(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ \[\d+\] `
 	for _, want := range []string{
 		`LOG process up: skytools pooler `,
@@ -30,7 +30,7 @@ func TestLogLinesHaveTheFormThatScriptsKnow(t *testing.T) {
 		`LOG S-\d+: d/postgres@127\.0\.0\.1:\d+ new connection to server \(from 127\.0\.0\.1:\d+\)$`,
 		`LOG C-\d+: d/postgres@127\.0\.0\.1:\d+ closing because: client close request \(age=\d+s\)$`,
 		fmt.Sprintf(`LOG C-\d+: d/postgres@unix\(%d\):%d closing because: client close request \(age=\d+s\)$`, os.Getpid(), r.port),
-		`WARNING C-\d+: no such\\nplace/postgres@127\.0\.0\.1:\d+ pooler error: no such database: no such\\nplace$`,
+		`WARNING C-\d+: no such\\n\\x1B\[1mplace/postgres@127\.0\.0\.1:\d+ pooler error: no such database: no such\\n\\x1B\[1mplace$`,
 	} {
 		line := regexp.MustCompile(stamp + want)
 		r.waitFor("the log has "+want, func() bool { return line.MatchString(r.log.String()) })
