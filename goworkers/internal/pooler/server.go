@@ -81,9 +81,9 @@ type serverLoginState struct {
 	hosts      []string           // still to be tried
 	try        int
 	failure    pool.Failure // of the last try
-	refused    bool // the last host was there, and waiting for it is of no use
-	unsuitable bool // a host was not what target_session_attrs wants
-	anyWillDo  bool // prefer-standby has found none
+	refused    bool         // the last host was there, and waiting for it is of no use
+	unsuitable bool         // a host was not what target_session_attrs wants
+	anyWillDo  bool         // prefer-standby has found none
 }
 
 // codeCannotConnectNow marks refusals after which waiting makes sense.
