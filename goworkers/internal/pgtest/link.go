@@ -43,6 +43,8 @@ type Fault struct {
 	Do    Action
 	Way   Way
 	After int
+	// Once has the network heal when it has been done to one connection.
+	Once bool
 	// Delay is how long every piece of data takes.
 	Delay time.Duration
 }
@@ -223,6 +225,9 @@ func (l *Link) carry(c *linked, way Way, from io.Reader, to io.Writer) {
 		if pass < n {
 			l.mu.Lock()
 			c.end(l.fault.Do)
+			if l.fault.Once {
+				l.fault = Fault{}
+			}
 			stalled = c.stalled
 			l.mu.Unlock()
 		}

@@ -123,7 +123,7 @@ func TestConnectionsCutAtEachByte(t *testing.T) {
 				// from a close in what is lost, not in where.
 				step := map[pgtest.Action]int{pgtest.Close: 1, pgtest.Reset: 3}[do]
 				for n := 0; n < max(said, heard)+600; n += step {
-					link.Set(pgtest.Fault{Do: do, Way: way, After: n})
+					link.Set(pgtest.Fault{Do: do, Way: way, After: n, Once: true})
 					converse(r.dial(), everything)
 				}
 				link.Heal()
