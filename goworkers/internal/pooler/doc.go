@@ -3,9 +3,9 @@
 //
 // # Who owns what
 //
-// A worker (worker.go) is one event loop (package evloop) on a thread of its own with
+// A worker (worker.go) is one event loop (package evloop) in a goroutine of its own with
 // the pools that live on it, their clients and their servers. What is in it belongs to
-// that thread, so the way of the data takes no lock. threads = N makes N of them; each
+// that goroutine, so the way of the data takes no lock. threads = N makes N of them; each
 // pool, a database as one server-side user, has one home, so that its size is exact.
 // The Pooler (pooler.go) is what the loops share: configuration, databases, users. It is
 // changed by the first loop alone, which accepts clients, logs them in and serves the

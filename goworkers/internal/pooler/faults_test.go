@@ -503,3 +503,20 @@ func TestClientsThatAskAndGo(t *testing.T) {
 		})
 	}
 }
+
+// A server that goes during its login, as at a restart, is waited for.
+func TestServersThatGoDuringLogin(t *testing.T) {
+	t.Parallel()
+	db := pgtest.DB(t)
+	for _, do := range []pgtest.Action{pgtest.Close, pgtest.Reset} {
+		for _, way := range []pgtest.Way{pgtest.ToServer, pgtest.ToClient} {
+			link := pgtest.NewLink(t, int(port(t, db)))
+			r := start(t, config{databases: fmt.Sprintf("d = host=127.0.0.1 port=%d dbname=%s", link.Port, db.Name), settings: "server_tls_sslmode = disable"})
+			link.Set(pgtest.Fault{Do: do, Way: way, After: 5, Once: true})
+			if err := r.tryQuery("d"); err != nil {
+				t.Errorf("%s, way %d: %v", do, way, err)
+			}
+			r.waitLog("server login failed: ")
+		}
+	}
+}

@@ -54,13 +54,20 @@ func (c *client) Ready(ev evloop.Events) {
 			c.read(ended)
 		case c.phase == phaseLinger && ev&evloop.Broken == 0:
 			c.drain()
-		case ended:
-			c.w.closeClient(c, "client unexpected eof")
 		default:
-			c.more = true
+			c.putOff(ended)
 		}
 	}
 	c.w.run()
+}
+
+// putOff leaves what may not be read now for later; who waits and has gone is let go.
+func (c *client) putOff(ended bool) {
+	if ended {
+		c.w.closeClient(c, "client unexpected eof")
+		return
+	}
+	c.more = true
 }
 
 // drained goes on writing, and lets the server be read again when all is written.
@@ -107,10 +114,7 @@ func (c *client) read(ended bool) {
 			return
 		}
 		if !c.mayRead() {
-			if ended && c.phase != phaseLinger {
-				c.w.closeClient(c, "client unexpected eof")
-			}
-			c.more = true
+			c.putOff(ended && c.phase != phaseLinger)
 			return
 		}
 	}

@@ -4,9 +4,12 @@
 package pooler
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"goworkers/internal/pooler/dns"
@@ -168,9 +171,16 @@ func (s *server) attemptFailed(why pool.Failure, refused bool) {
 	s.tryNext()
 }
 
+// isAway tells of an error that a server's end makes, or its start: waiting is of use.
+func isAway(err error) bool {
+	var network syscall.Errno
+	return errors.Is(err, errEOF) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
+}
+
 // attemptUnsuitable passes over a host that is not what target_session_attrs wants.
 func (s *server) attemptUnsuitable() {
 	s.login.unsuitable = true
+	s.logEnd("server is not " + s.pl.db.TargetSessionAttrs.String())
 	s.shut()
 	s.tryNext()
 }

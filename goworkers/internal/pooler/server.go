@@ -192,7 +192,7 @@ func (s *server) tlsAnswer(data []byte) int {
 			return w.handshaker.Connect(ctx, cfg, fd, host)
 		}, func(err error) {
 			if err != nil {
-				s.attemptFailed(pool.Failure{Message: handshakeFailed(err)}, true)
+				s.attemptFailed(pool.Failure{Message: handshakeFailed(err)}, !isAway(err))
 				return
 			}
 			w.events.tlsServers++
@@ -539,7 +539,7 @@ func (w *worker) serverLost(s *server, err error) {
 		if err != errEOF {
 			what = "login failed: " + err.Error()
 		}
-		s.attemptFailed(pool.Failure{Message: what}, err != errEOF)
+		s.attemptFailed(pool.Failure{Message: what}, !isAway(err))
 		return
 	}
 	reason := why

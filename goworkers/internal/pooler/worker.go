@@ -10,7 +10,7 @@ import (
 	"goworkers/pgwire"
 )
 
-// worker is one event loop. What is in it belongs to the loop's thread; what it shares
+// worker is one event loop. What is in it belongs to the loop's goroutine; what it shares
 // with the others (the embedded Pooler) is changed only while all loops but the first
 // stand still: see Pooler.alone.
 type worker struct {

@@ -1,9 +1,9 @@
-// Package evloop is the one thread that moves the pooler's bytes: an epoll loop
-// over non-blocking sockets, without a goroutine or a timer per connection.
+// Package evloop moves the pooler's bytes: an epoll loop over non-blocking sockets, without
+// a goroutine or a timer per connection.
 //
-// A Loop belongs to the goroutine that calls Run. Every method but Post and Stop is for that goroutine
-// alone, so handlers share state without locks. What is slow (PBKDF2, DNS, TLS)
-// runs in goroutines of its own, which hand their result in with Post.
+// A Loop belongs to the goroutine that calls Run. Every method but Post and Stop is for
+// that goroutine alone, so handlers share state without locks. What is slow (PBKDF2, DNS,
+// TLS) runs in goroutines of its own, which hand their result in with Post.
 //
 // Interest is level-triggered: a handler that does not read all of its data is called
 // again in the next turn, after everybody else had theirs. With Edge it is told of news
@@ -37,7 +37,7 @@ const (
 // BufferSize is the size of the loop's one read buffer.
 const BufferSize = 64 << 10
 
-// Handler is called in the loop's thread when its descriptor is ready.
+// Handler is called in the loop's goroutine when its descriptor is ready.
 type Handler interface {
 	Ready(ev Events)
 }
@@ -172,7 +172,7 @@ func (l *Loop) Remove(fd int) {
 	}
 }
 
-// Post has f run in the loop's thread; any goroutine may call it. It reports
+// Post has f run in the loop's goroutine; any goroutine may call it. It reports
 // false when the loop has ended and f will never run.
 func (l *Loop) Post(f func()) bool {
 	l.mu.Lock()

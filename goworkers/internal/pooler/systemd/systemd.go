@@ -118,7 +118,7 @@ func Reloading() string {
 
 // Notify sends lines to the manager in one message. It tells whether there is a manager
 // that listens; without one there is no error. It may be used by several goroutines. It
-// can wait for the manager to take the message, so the loop's thread leaves it to a
+// can wait for the manager to take the message, so the loop leaves it to a
 // goroutine.
 func Notify(lines ...string) (bool, error) {
 	sent, err := daemon.SdNotify(false, strings.Join(lines, "\n"))
