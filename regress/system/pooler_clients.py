@@ -58,6 +58,24 @@ def wait_for_sleep(direct, mark, count=1):
     raise AssertionError("nobody sleeps in %s" % mark)
 
 
+def cancelled(direct, victim, cancel, meanwhile):
+    """Calls cancel() while victim(), which sleeps in "victim", runs; whatever victim raises is ours.
+
+    meanwhile() is what others do until then.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(victim)
+        wait_for_sleep(direct, "victim")
+        cancel()
+        meanwhile()
+        running.result()
+
+
+def on_all_servers(work):
+    """Runs work(i) for each of CLIENTS, which gives the servers it met: they met several, and no more than there are."""
+    assert 2 <= len(set().union(*together(work))) <= SERVERS
+
+
 def main(cases):
     for name in sys.argv[1:]:
         cases[name]()

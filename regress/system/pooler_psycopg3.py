@@ -7,7 +7,7 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from pooler_clients import CLIENTS, DIRECT, POOLER, SERVERS, main, on_each_server, together, wait_for_sleep
+from pooler_clients import CLIENTS, DIRECT, POOLER, SERVERS, cancelled, main, on_all_servers, on_each_server, together
 
 TEXTS = 12  # statements of a client: more than a server keeps
 
@@ -24,6 +24,13 @@ def connect(db="app", **kwargs):
 
 def value(conn, query, *args):
     return conn.execute(query, args).fetchone()[0]
+
+
+def took(count, kind="%"):
+    """Asserts that so many items of a kind came, none twice, and takes all out."""
+    with connect() as conn:
+        assert conn.execute("select count(*), count(distinct i) from item where v like %s", [kind]).fetchone() == (count, count)
+        conn.execute("delete from item")
 
 
 def text(i):
@@ -56,7 +63,7 @@ def prepared_together():
                 at.add(pid)
         return at
 
-    assert 2 <= len(set().union(*together(work))) <= SERVERS
+    on_all_servers(work)
 
 
 def many_types():
@@ -135,9 +142,7 @@ def pipeline():
                         break
                 assert seen == list(range(n * 1000, n * 1000 + 100)), seen
     together(work)
-    with connect() as conn:
-        assert conn.execute("select count(*), count(distinct i) from item where v = 'piped'").fetchone() == (CLIENTS * 100,) * 2
-        conn.execute("delete from item")
+    took(CLIENTS * 100, "piped")
 
 
 def pipeline_errors():
@@ -242,9 +247,7 @@ def copy():
             query, want = text(n)
             assert cur.execute(query, [n]).fetchone()[0] == want(n)
     together(work)
-    with connect() as conn:
-        assert conn.execute("select count(*), count(distinct i) from item").fetchone() == (CLIENTS * 1000,) * 2
-        conn.execute("delete from item")
+    took(CLIENTS * 1000)
 
 
 def cursors():
@@ -291,21 +294,11 @@ def cancel():
                 except errors.QueryCanceled:
                     return
                 raise AssertionError("not cancelled")
-            failed = []
 
-            def guarded():
-                try:
-                    sleep()
-                except BaseException as e:
-                    failed.append(e)
-            thread = threading.Thread(target=guarded)
-            thread.start()
-            wait_for_sleep(direct, "victim")
-            conn.cancel()
-            for _ in range(20):
-                assert value(other, "select %s", turn) == turn
-            thread.join()
-            assert not failed, failed
+            def work():
+                for _ in range(20):
+                    assert value(other, "select %s", turn) == turn
+            cancelled(direct, sleep, conn.cancel, work)
             assert value(conn, "select %s + 1", turn) == turn + 1
             if turn % 3 == 0:
                 conn.cancel()  # it has nothing to cancel
