@@ -18,6 +18,10 @@ var errEOF = errors.New("unexpected eof")
 // readySize is the size of each ReadyForQuery: its body is the transaction's status.
 const readySize = pgwire.HeaderSize + 1
 
+// pieceSize is from where on what a server has sent may be a piece of a stream: half of
+// what PostgreSQL sends at a time.
+const pieceSize = 4 << 10
+
 var (
 	errReadySize = errors.New("ReadyForQuery of a wrong size")
 	errOversized = errors.New("message too large to be looked at")
@@ -352,6 +356,9 @@ func (s *server) read(ended bool) {
 				s.w.serverLost(s, err)
 			}
 			return
+		}
+		if !full && len(data) >= pieceSize {
+			s.w.loop.Piece()
 		}
 		used := s.process(data)
 		if s.anew() {

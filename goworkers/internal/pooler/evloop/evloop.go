@@ -70,6 +70,8 @@ type Loop struct {
 	events       [256]syscall.EpollEvent
 	hooks        Hooks
 	busy         bool // the last wait has found something
+	piece        bool // a handler of this turn has called Piece
+	pieces       int  // turns in a row that brought one piece and nothing else
 	rest         rest
 	frozen       bool
 	asleep       int // while frozen: the epoll instance of all descriptors
@@ -118,6 +120,9 @@ func (l *Loop) Close() {
 
 // Buffer is the loop's read buffer, valid until the handler returns.
 func (l *Loop) Buffer() []byte { return l.buf }
+
+// Piece tells that what was read in this turn is a part of a stream that goes on.
+func (l *Loop) Piece() { l.piece = true }
 
 // Now is the time of this turn, counted from Start on the monotonic clock.
 func (l *Loop) Now() time.Duration { return l.now }
@@ -255,6 +260,10 @@ func (l *Loop) Run() error {
 			}
 			s.h.Ready(Events(e.Events))
 		}
+		if l.pieces++; n != 1 || !l.piece {
+			l.pieces = 0
+		}
+		l.piece = false
 		if l.now >= nextSweep {
 			nextSweep = l.now + SweepEvery
 			if l.hooks.Sweep != nil {

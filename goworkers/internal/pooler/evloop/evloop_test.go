@@ -256,3 +256,61 @@ func TestEdgeTellsOfNewsAlone(t *testing.T) {
 	after("the end", func() { syscall.Shutdown(a, syscall.SHUT_WR) }, Readable|PeerClosed)
 	do(t, l, func() { l.Remove(b); syscall.Close(b) })
 }
+
+// A loop pauses for a stream, and only when it has nothing else to do.
+func TestOnlyALoneStreamIsLetRunUp(t *testing.T) {
+	const turns = 2 * manyPieces
+	for _, c := range []struct {
+		name    string
+		streams int
+		piece   bool
+		pauses  bool
+	}{
+		{"one stream", 1, true, true},
+		{"one that asks and answers", 1, false, false},
+		{"two streams", 2, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := start(t, Hooks{})
+			most := make(chan int, 1)
+			seen, highest := 0, 0
+			var sides [][2]int
+			for range c.streams {
+				a, b := pair(t)
+				defer syscall.Close(a)
+				defer syscall.Close(b)
+				sides = append(sides, [2]int{a, b})
+			}
+			again := func() {
+				for _, side := range sides {
+					Write(side[0], []byte{0})
+				}
+			}
+			do(t, l, func() {
+				for i, side := range sides {
+					if err := l.Add(side[1], Readable, handlerFunc(func(Events) {
+						Read(side[1], l.Buffer())
+						if c.piece {
+							l.Piece()
+						}
+						highest = max(highest, l.pieces)
+						if i < len(sides)-1 {
+							return // the last one of the turn goes on
+						}
+						if seen++; seen == turns {
+							most <- highest
+							return
+						}
+						again()
+					})); err != nil {
+						t.Error(err)
+					}
+				}
+				again()
+			})
+			if got := <-most; (got > manyPieces) != c.pauses {
+				t.Errorf("%d turns counted as a stream, the loop pauses from %d on", got, manyPieces+1)
+			}
+		})
+	}
+}

@@ -19,6 +19,15 @@ import (
 // ends before the next tick makes the kernel program its hardware twice in each turn.
 const shortWait = 20
 
+// A stream that comes in pieces, as COPY and large results do, is let run up for a moment
+// once it has had manyPieces in turns that had nothing else to do: the loop would be woken
+// for each 8 kB otherwise, and the server be held up by the waking. The kernel adds some
+// 50 µs to pieceWait (in ns).
+const (
+	manyPieces = 32
+	pieceWait  = 20_000
+)
+
 // rest is where a loop waits that has nothing to do: it parks until the scheduler sees
 // its epoll instance ready. A goroutine that waits in a system call has the runtime look
 // after it time and again, which is nearly all that an idle process would do.
@@ -60,6 +69,10 @@ func (l *Loop) newRest() (err error) {
 func (l *Loop) wait(timeout time.Duration) (int, error) {
 	// Rounded up, or the last millisecond before a sweep would be spent spinning.
 	ms := int(max(0, (timeout+time.Millisecond-1)/time.Millisecond))
+	if l.pieces > manyPieces {
+		pause := syscall.Timespec{Nsec: pieceWait}
+		syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
+	}
 	short := 0
 	if l.busy {
 		short = min(ms, shortWait)
