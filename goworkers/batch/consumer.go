@@ -66,6 +66,9 @@ type ConsumerConfig struct {
 	KeepaliveStats string `ini:"keepalive_stats" unused:"stats_period says when the statistics line is logged"`
 }
 
+// Source gives others the part of a consumer's configuration that is about its queue.
+func (c *ConsumerConfig) Source() *ConsumerConfig { return c }
+
 // Handler applies the events of one batch through tx. When it returns nil, the
 // effects and the position in the queue are kept together; when it returns an
 // error, both are undone and the batch comes again after a pause. It must not
