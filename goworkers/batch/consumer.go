@@ -447,7 +447,7 @@ func (s *source) done(b *Batch, started time.Time) {
 	took := time.Since(started)
 	s.job.Stats.Add("count", b.read)
 	s.job.Stats.AddDuration("duration", took)
-	s.metrics.count(b)
+	s.metrics.count(b, took)
 	s.log.WithFields(logrus.Fields{
 		"batch_id": b.ID, "tick_id": b.Tick, "events": b.read, "duration": took,
 	}).Debug("batch finished")
@@ -488,8 +488,8 @@ func inTx(ctx context.Context, db *pgx.Conn, options pgx.TxOptions, f func(tx pg
 // consumerMetrics are a consumer's figures for Prometheus.
 type consumerMetrics struct {
 	events, batches prometheus.Counter
-	lastTick        prometheus.Gauge
-	registry        *prometheus.Registry
+	duration        prometheus.Histogram
+	place           *place
 }
 
 func newConsumerMetrics(job *Job, cfg ConsumerConfig) consumerMetrics {
@@ -503,19 +503,47 @@ func newConsumerMetrics(job *Job, cfg ConsumerConfig) consumerMetrics {
 			Name: "skytools_consumer_batches_total", ConstLabels: labels,
 			Help: "Finished batches.",
 		})),
-		lastTick: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "skytools_consumer_last_tick_timestamp_seconds", ConstLabels: labels,
-			Help: "Time, by the server's clock, up to which all events are done; time() minus this is the lag. It comes with the first batch.",
+		duration: register(job.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "skytools_consumer_batch_duration_seconds", ConstLabels: labels,
+			Help:    "How long finished batches took.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10), // to 262 s
+		})),
+		place: register(job.Metrics, &place{
+			lastTick: prometheus.NewDesc("skytools_consumer_last_tick_timestamp_seconds",
+				"Time, by the server's clock, up to which all events are done. It comes with the first batch.", nil, labels),
+			lag: prometheus.NewDesc("skytools_consumer_lag_seconds",
+				"Age of that time, by this machine's clock. It comes with the first batch, and grows while there is no tick.", nil, labels),
 		}),
-		registry: job.Metrics,
 	}
 }
 
-func (m *consumerMetrics) count(b *Batch) {
+func (m *consumerMetrics) count(b *Batch, took time.Duration) {
 	m.events.Add(float64(b.read))
 	m.batches.Inc()
-	m.lastTick = register(m.registry, m.lastTick) // known only now
-	m.lastTick.Set(float64(b.TickTime.UnixMicro()) / 1e6)
+	m.duration.Observe(took.Seconds())
+	m.place.at.Store(b.TickTime.UnixMicro())
+}
+
+// place is how far a consumer is: nothing is known of it before its first batch.
+type place struct {
+	at            atomic.Int64 // µs since 1970
+	lastTick, lag *prometheus.Desc
+}
+
+// Describe names the series.
+func (p *place) Describe(to chan<- *prometheus.Desc) {
+	to <- p.lastTick
+	to <- p.lag
+}
+
+// Collect gives them.
+func (p *place) Collect(to chan<- prometheus.Metric) {
+	at := p.at.Load()
+	if at == 0 {
+		return
+	}
+	to <- prometheus.MustNewConstMetric(p.lastTick, prometheus.GaugeValue, float64(at)/1e6)
+	to <- prometheus.MustNewConstMetric(p.lag, prometheus.GaugeValue, max(0, time.Since(time.UnixMicro(at)).Seconds()))
 }
 
 // register adds a metric, or finds the one of a worker that was there before a

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -563,6 +564,55 @@ func TestSerialConsumerStopsWhenPositionsDiffer(t *testing.T) {
 	}
 	if tick, err := worker.Rewind(ctx); err != nil || tick != nil {
 		t.Errorf("Rewind without a position = %v, %v", tick, err)
+	}
+}
+
+// The statistics line is read by programs, metrics by Prometheus.
+func TestConsumerCounts(t *testing.T) {
+	t.Parallel()
+	r := setupRoad(t)
+	r.register(t)
+	r.produce(t, "a", "b", "c")
+	r.produce(t, "d")
+	config := r.config(r.src, r.dst)
+	job, log := setupJob(t, JobConfig{LogLevel: "info", StatsPeriod: time.Hour, JobName: testConsumer})
+	worker, err := NewSerialConsumer(job, config, apply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := job.Run(context.Background(), worker.Work); err != nil { // loop_delay is 0
+		t.Fatal(err)
+	}
+	if line := regexp.MustCompile(`(?m)^\S+ \S+ \d+ INFO \{count: 4, duration: 0(\.\d{1,4})?\}$`); !line.MatchString(log.String()) {
+		t.Errorf("no statistics line in\n%s", log)
+	}
+	families, err := job.Metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "skytools_consumer_") {
+			continue
+		}
+		seen++
+		m := family.GetMetric()[0]
+		if labels := fmt.Sprint(m.GetLabel()); !strings.Contains(labels, testQueue) || !strings.Contains(labels, testConsumer) {
+			t.Errorf("%s has labels %s", family.GetName(), labels)
+		}
+		switch family.GetName() {
+		case "skytools_consumer_batch_duration_seconds":
+			if h := m.GetHistogram(); h.GetSampleCount() != 2 || h.GetSampleSum() <= 0 || h.GetBucket()[9].GetUpperBound() < 260 {
+				t.Errorf("batches took %v", h)
+			}
+		case "skytools_consumer_lag_seconds":
+			if lag := m.GetGauge().GetValue(); lag <= 0 || lag > 60 {
+				t.Errorf("the lag is %g s", lag)
+			}
+		}
+	}
+	if seen != 5 {
+		t.Errorf("%d metrics, want 5: %v", seen, families)
 	}
 }
 
