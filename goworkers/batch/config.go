@@ -17,8 +17,11 @@ import (
 
 // LoadOptions says what besides the file goes into a Section.
 type LoadOptions struct {
+	// Env is an environment as os.Environ gives it. The variable SKYTOOLS_KEY wins
+	// over the key in the file; see environment. Default: none.
+	Env []string
 	// Set holds values from the command line (--set key=value); they win over
-	// the file. Default: none.
+	// environment and file. Default: none.
 	Set map[string]string
 }
 
@@ -31,8 +34,9 @@ type LoadOptions struct {
 type Section struct {
 	path   string
 	name   string
-	values map[string]string // by lower-case key: [DEFAULT], section, Set
+	values map[string]string // by lower-case key: [DEFAULT], section, environment, Set
 	own    map[string]bool   // keys that must be known: section and Set
+	env    map[string]bool   // keys of the environment
 	set    map[string]bool   // keys of Set
 	base   map[string]string // what only expansion sees: host_name, config_dir …
 }
@@ -43,6 +47,7 @@ type Problem struct {
 	Section string // "" when the file itself is wrong
 	Key     string // "" when the section itself is wrong
 	Value   string // as shown to people; secrets are masked
+	Source  string // of the value when it is not from the file: --set, or a variable
 	What    string // what is wrong and what to do
 }
 
@@ -58,12 +63,21 @@ func (p Problem) String() string {
 		if p.Value != "" {
 			fmt.Fprintf(&b, " = %q", p.Value)
 		}
+		b.WriteString(origin(p.Source))
 	}
 	if p.Section != "" || p.Key != "" {
 		b.WriteString(":")
 	}
 	b.WriteString(" " + p.What)
 	return b.String()
+}
+
+// origin tells where a value is from that is not from the file.
+func origin(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " (from " + source + ")"
 }
 
 // ConfigError holds everything that is wrong in a configuration, so that one
@@ -137,6 +151,7 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 		name:   section,
 		values: map[string]string{},
 		own:    map[string]bool{},
+		env:    map[string]bool{},
 		set:    map[string]bool{},
 		base: map[string]string{
 			"job_name":     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
@@ -153,6 +168,10 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 				s.own[key.Name()] = true
 			}
 		}
+	}
+	for key, value := range environment(opts.Env) {
+		s.values[key] = value
+		s.env[key] = true
 	}
 	for key, value := range opts.Set {
 		key = strings.ToLower(key)
@@ -223,7 +242,42 @@ func (s *Section) Get(key string) (value string, ok bool, err error) {
 }
 
 func (s *Section) problem(key, value, what string) Problem {
-	return Problem{File: s.path, Section: s.name, Key: key, Value: value, What: what}
+	return Problem{File: s.path, Section: s.name, Key: key, Value: value, Source: s.source(key), What: what}
+}
+
+// Where a value is from; the higher wins.
+const (
+	rankNone = iota
+	rankDefault
+	rankSection
+	rankEnv
+	rankSet
+)
+
+func (s *Section) rank(key string) int {
+	_, there := s.values[key]
+	switch {
+	case s.set[key]:
+		return rankSet
+	case s.env[key]:
+		return rankEnv
+	case s.own[key]:
+		return rankSection
+	case there:
+		return rankDefault
+	}
+	return rankNone
+}
+
+// source names where a value is from when it is not from the file.
+func (s *Section) source(key string) string {
+	switch s.rank(key) {
+	case rankSet:
+		return "--set"
+	case rankEnv:
+		return envPrefix + strings.ToUpper(key)
+	}
+	return ""
 }
 
 // stripComment cuts a comment that begins with a semicolon after white space,

@@ -150,6 +150,7 @@ func (s *Section) Decode(dst any) error {
 			problems = append(problems, *p)
 		}
 	}
+	problems = append(problems, s.slips(known)...)
 	for _, key := range s.Keys() {
 		if known[key] || s.referred(key) {
 			continue
@@ -181,7 +182,7 @@ func (s *Section) referred(key string) bool {
 func (s *Section) Warnings(dst any) []string {
 	var list []string
 	for _, f := range fields(reflect.ValueOf(dst).Elem()) {
-		if f.unused != "" && s.own[f.key] {
+		if f.unused != "" && s.rank(f.key) > rankDefault {
 			list = append(list, s.problem(f.key, s.values[f.key], "has no effect: "+f.unused).String())
 		}
 	}
@@ -267,25 +268,14 @@ func below(f field) bool {
 }
 
 // spelling is the key that a field is set by: its own, or its older name. Set
-// goes before the section, the section before [DEFAULT]; both says that the two
-// stand side by side and neither can be said to be meant.
+// goes before the environment, that before the section, the section before
+// [DEFAULT]; both says that the two stand side by side and neither can be said to be
+// meant.
 func (s *Section) spelling(f field) (key string, both bool) {
 	if f.alias == "" || f.alias == f.key {
 		return f.key, false
 	}
-	rank := func(key string) int {
-		_, there := s.values[key]
-		switch {
-		case s.set[key]:
-			return 3
-		case s.own[key]:
-			return 2
-		case there:
-			return 1
-		}
-		return 0
-	}
-	now, old := rank(f.key), rank(f.alias)
+	now, old := s.rank(f.key), s.rank(f.alias)
 	if old > now {
 		return f.alias, false
 	}

@@ -43,29 +43,30 @@ type JobConfig struct {
 	// none.
 	MetricsListen string `ini:"metrics_listen" help:"host:port that serves Prometheus metrics under /metrics; empty: off"`
 
-	file, section string // where it was read from, if it was
-
 	UseSkylog       string `ini:"use_skylog" unused:"the log goes to stderr and to logfile"`
 	SkylogLocations string `ini:"skylog_locations" unused:"the log goes to stderr and to logfile"`
 	ExceptionQuiet  string `ini:"exception_quiet" unused:"an error is logged once until it changes or heals"`
 	ExceptionGrace  string `ini:"exception_grace" unused:"an error is logged once until it changes or heals"`
 	ExceptionReset  string `ini:"exception_reset" unused:"an error is logged once until it changes or heals"`
+
+	from *Section // where it was read from, if it was
 }
 
-// Key names a key of the job's ini section for people: file, section and key.
+// Key names a key of the job's ini section for people: file, section and key, and
+// where its value is from when it is not from there.
 func (c *JobConfig) Key(key string) string {
-	if c.file == "" {
+	if c.from == nil {
 		return key
 	}
-	return fmt.Sprintf("%s: [%s] %s", c.file, c.section, key)
+	return fmt.Sprintf("%s: [%s] %s%s", c.from.path, c.from.name, key, origin(c.from.source(key)))
 }
 
 // within adds to an error that names its key where that key stands.
 func (c *JobConfig) within(err error) error {
-	if c.file == "" {
+	if c.from == nil {
 		return err
 	}
-	return fmt.Errorf("%s: [%s]: %w", c.file, c.section, err)
+	return fmt.Errorf("%s: [%s]: %w", c.from.path, c.from.name, err)
 }
 
 // Common gives the framework its part of a job's configuration.

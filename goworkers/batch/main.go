@@ -67,7 +67,7 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 	case opt.Quiet:
 		set["log_level"] = "warning"
 	}
-	section, err := Load(opt.Path, service, LoadOptions{Set: set})
+	section, err := Load(opt.Path, service, LoadOptions{Env: os.Environ(), Set: set})
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 		return nil, err
 	}
 	common := cfg.Common()
-	common.file, common.section = section.path, section.name
+	common.from = section
 	if v, ok := cfg.(Validator); ok {
 		if problems := v.Validate(); len(problems) > 0 {
 			for i, p := range problems {

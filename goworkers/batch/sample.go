@@ -12,14 +12,14 @@ import (
 
 // Sample returns an ini file with every key of cfg (a struct or a pointer to
 // one): first the required keys, open for filling in, then the others, commented
-// out with their default.
+// out with their default. The environment goes before the file; see environment.
 func Sample(service string, cfg any) string {
 	v := reflect.ValueOf(cfg)
 	for v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "[%s]\n", service)
+	fmt.Fprintf(&b, "# A variable %sKEY of the environment goes before the key here.\n[%s]\n", envPrefix, service)
 	all := fields(v)
 	slices.SortStableFunc(all, func(a, b field) int {
 		switch {

@@ -236,7 +236,7 @@ func TestPgqdSpeaksAsItAlwaysDid(t *testing.T) {
 	if stderr.Len() > 0 || !gone(pidfile)() {
 		t.Errorf("the terminal got %q; the pid file is gone: %v", stderr.String(), gone(pidfile)())
 	}
-	if code, _, stderr := call(t, pgqd, "--set", "syslog=1,syslog_facility=nothing", ini); code != 2 || !strings.Contains(stderr, "[pgqd] syslog_facility = \"nothing\": is none of auth, ") {
+	if code, _, stderr := call(t, pgqd, "--set", "syslog=1,syslog_facility=nothing", ini); code != 2 || !strings.Contains(stderr, "[pgqd] syslog_facility = \"nothing\" (from --set): is none of auth, ") {
 		t.Errorf("a wrong facility: %d, %q", code, stderr)
 	}
 }
@@ -255,7 +255,7 @@ func TestDaemonWaitsForItsDatabase(t *testing.T) {
 	}
 	pgtest.Eventually(t, soon, "the pid file is gone", gone(pidfile))
 	log, _ := os.ReadFile(logfile)
-	if want := ini + `: [pgqd] database_list: cannot connect to database \"a\"`; !bytes.Contains(log, []byte(want)) {
+	if want := ini + `: [pgqd] database_list (from --set): cannot connect to database \"a\"`; !bytes.Contains(log, []byte(want)) {
 		t.Errorf("not told: %s\n%s", want, log)
 	}
 	if n := bytes.Count(log, []byte("ERROR work failed, will be tried again")); n != 2 {
