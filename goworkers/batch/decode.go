@@ -178,12 +178,18 @@ func (s *Section) referred(key string) bool {
 	return false
 }
 
-// Warnings names the keys that are set but have no effect any more.
+// Warnings names the keys that are set but have no effect any more, or another one
+// than somebody may think.
 func (s *Section) Warnings(dst any) []string {
 	var list []string
 	for _, f := range fields(reflect.ValueOf(dst).Elem()) {
 		if f.unused != "" && s.rank(f.key) > rankDefault {
 			list = append(list, s.problem(f.key, s.values[f.key], "has no effect: "+f.unused).String())
+		}
+	}
+	if c, ok := dst.(Config); ok {
+		for _, p := range c.Common().warnings() {
+			list = append(list, s.problem(p.Key, s.values[p.Key], p.What).String())
 		}
 	}
 	return list

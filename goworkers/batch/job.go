@@ -126,7 +126,7 @@ func (j *Job) Close() error {
 // work returns more = true to be called again at once; else the job sleeps
 // loop_delay, or, when its consumer's queue sends word of ticks, until word comes,
 // 10 s at most. An error is logged once (the same error again only at level
-// debug), connections are dropped, and work is called again after a pause
+// debug; as a warning first if it is one of exception_quiet), connections are dropped, and work is called again after a pause
 // that grows from 1 s to exception_sleep; a round without error after that
 // logs "recovered". A *UsageError or *ConfigError is returned: trying again
 // would not help. So is, until a first round was without error, a database that
@@ -182,6 +182,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			if j.Config.LoopDelay <= 0 {
 				return err // nobody waits for a job that runs once
 			}
+			trouble.Quiet = j.Config.Quiet()
 			more, pause = false, trouble.Note(j.Log, err, j.Config.ExceptionSleep)
 		default:
 			worked = true

@@ -123,6 +123,19 @@ func TestRunTellsAnErrorOnceAndRecovers(t *testing.T) {
 	}
 }
 
+// Errors of files are no lost connections: two of them are two kinds.
+func TestErrorsOfFilesAreTold(t *testing.T) {
+	job, out := setupJob(t, JobConfig{LogLevel: "info"})
+	var trouble Trouble
+	for _, name := range []string{"a", "b", "a"} {
+		_, err := os.Open("/nonexistent/" + name)
+		trouble.Note(job.Log, err, time.Second)
+	}
+	if n := strings.Count(out.String(), " ERROR "); n != 2 || IsConnectionLost(os.ErrNotExist) {
+		t.Errorf("%d errors logged, want 2:\n%s", n, out)
+	}
+}
+
 func TestRunReturnsMisuse(t *testing.T) {
 	job, _ := setupJob(t, JobConfig{LoopDelay: time.Hour})
 	err := job.Run(t.Context(), func(context.Context) (bool, error) { return false, Usagef("no such queue") })

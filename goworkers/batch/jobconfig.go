@@ -27,6 +27,11 @@ type JobConfig struct {
 	// ExceptionSleep is the longest pause after an error; the first is 1 s and
 	// each further one twice as long. Default: 20 s.
 	ExceptionSleep time.Duration `ini:"exception_sleep" default:"20" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
+	// ExceptionQuiet, ExceptionGrace and ExceptionReset say which errors are no alarm
+	// at first; see Quiet. Default: none, 5 min, 15 min.
+	ExceptionQuiet []string      `ini:"exception_quiet" help:"errors that are only warnings at first, with commas between: SQLSTATEs (57P01) or their first two characters (08), or names of Python's classes (psycopg2.OperationalError)"`
+	ExceptionGrace time.Duration `ini:"exception_grace" default:"300" min:"0" help:"seconds from the first error on in which those of exception_quiet are warnings; what is still there after it is told as an error"`
+	ExceptionReset time.Duration `ini:"exception_reset" default:"900" min:"0" help:"seconds without any error after which exception_grace begins anew"`
 	// StatsPeriod is how often the statistics line is logged; 0 is after each
 	// round that counted something. Default: 30 s.
 	StatsPeriod time.Duration `ini:"stats_period" default:"30" min:"0" help:"seconds between statistics lines in the log; 0: after each round"`
@@ -45,9 +50,6 @@ type JobConfig struct {
 
 	UseSkylog       string `ini:"use_skylog" unused:"the log goes to stderr and to logfile"`
 	SkylogLocations string `ini:"skylog_locations" unused:"the log goes to stderr and to logfile"`
-	ExceptionQuiet  string `ini:"exception_quiet" unused:"an error is logged once until it changes or heals"`
-	ExceptionGrace  string `ini:"exception_grace" unused:"an error is logged once until it changes or heals"`
-	ExceptionReset  string `ini:"exception_reset" unused:"an error is logged once until it changes or heals"`
 
 	from *Section // where it was read from, if it was
 }
@@ -67,6 +69,23 @@ func (c *JobConfig) within(err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: [%s]: %w", c.from.path, c.from.name, err)
+}
+
+// Quiet are the errors that are no alarm at first.
+func (c *JobConfig) Quiet() Quiet {
+	return Quiet{Classes: c.ExceptionQuiet, Grace: c.ExceptionGrace, Reset: c.ExceptionReset}
+}
+
+// warnings are what works otherwise than somebody may think.
+func (c *JobConfig) warnings() []Problem {
+	var list []Problem
+	for _, name := range c.ExceptionQuiet {
+		if _, known := classNamed(name); !known {
+			list = append(list, Problem{Key: "exception_quiet",
+				What: fmt.Sprintf("%q names no errors that a job can have; write a SQLSTATE, its first two characters, or a class of psycopg2", name)})
+		}
+	}
+	return list
 }
 
 // Common gives the framework its part of a job's configuration.

@@ -25,28 +25,33 @@ const (
 // once and tried again ever more rarely. The zero value is ready; it belongs
 // to one goroutine.
 type Trouble struct {
-	told  map[string]bool
+	// Quiet says what is no alarm at first. Default: everything is one.
+	Quiet Quiet
+
+	told  map[string]logrus.Level // how each kind was told
 	count int
 	since time.Time
+
+	graceFrom, last time.Time        // begin of Quiet.Grace; the last error, also of a trouble before
+	now             func() time.Time // time.Now, but in tests
 }
 
 // Note tells an error, at level debug when it was told before, and returns
 // the pause before the next try: 1 s at first, then twice as long each time up
-// to longest.
+// to longest. An error that Quiet covers is a warning at first, and told once more
+// when it has become an alarm.
 func (t *Trouble) Note(log logrus.FieldLogger, err error, longest time.Duration) time.Duration {
-	if t.count == 0 {
-		t.since = time.Now()
-	}
+	level := t.level(err)
 	t.count++
 	kind := kindOf(err)
 	if t.told == nil || len(t.told) >= kindsMax {
-		t.told = map[string]bool{}
+		t.told = map[string]logrus.Level{}
 	}
-	if t.told[kind] {
+	if told, found := t.told[kind]; found && told <= level { // lower is graver
 		log.WithError(err).WithField("tries", t.count).Debug("work failed again")
 	} else {
-		t.told[kind] = true
-		log.WithError(err).Error("work failed, will be tried again")
+		t.told[kind] = level
+		log.WithError(err).Log(level, "work failed, will be tried again")
 	}
 	if longest < firstBackoff {
 		return max(longest, 0)
@@ -54,15 +59,35 @@ func (t *Trouble) Note(log logrus.FieldLogger, err error, longest time.Duration)
 	return min(firstBackoff<<min(t.count-1, 20), longest)
 }
 
-// Over tells that the trouble is over, if there was any.
-func (t *Trouble) Over(log logrus.FieldLogger) {
+// level is how grave an error is that comes now.
+func (t *Trouble) level(err error) logrus.Level {
+	now := time.Now()
+	if t.now != nil {
+		now = t.now()
+	}
 	if t.count == 0 {
-		return
+		t.since = now
+		if t.last.IsZero() || now.Sub(t.last) >= t.Quiet.Reset {
+			t.graceFrom = now
+		}
+	}
+	t.last = now
+	if now.Sub(t.graceFrom) < t.Quiet.Grace && t.Quiet.covers(err) {
+		return logrus.WarnLevel
+	}
+	return logrus.ErrorLevel
+}
+
+// Over tells that the trouble is over, and says whether there was any.
+func (t *Trouble) Over(log logrus.FieldLogger) bool {
+	if t.count == 0 {
+		return false
 	}
 	log.WithFields(logrus.Fields{
 		"tries": t.count, "after": fmt.Sprintf("%.0fs", time.Since(t.since).Seconds()),
 	}).Info("recovered")
-	*t = Trouble{}
+	*t = Trouble{Quiet: t.Quiet, graceFrom: t.graceFrom, last: t.last, now: t.now}
+	return true
 }
 
 // numbers (ports, pids, batch ids) vary between repeats of one trouble.
@@ -88,7 +113,11 @@ func IsConnectionLost(err error) bool {
 			pgErr.Code == "57P01" || pgErr.Code == "57P02" || pgErr.Code == "57P03"
 	}
 	var netErr net.Error
+	if errors.As(err, &netErr) {
+		if _, ofAnything := netErr.(syscall.Errno); !ofAnything { // a file's error has one, too
+			return true
+		}
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.As(err, &netErr)
+		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -97,6 +97,7 @@ type Settings struct {
 
 	period, maintPeriod, retryPeriod, checkPeriod time.Duration
 	lifetime, longestPause, statsPeriod           time.Duration
+	quiet                                         batch.Quiet
 	pace
 	application string
 }
@@ -136,6 +137,7 @@ func (c *Config) Settings() Settings {
 		lifetime:     c.ConnectionLifetime,
 		longestPause: c.ExceptionSleep,
 		statsPeriod:  c.StatsPeriod,
+		quiet:        c.Quiet(),
 		application:  c.JobName,
 	}
 	if c.MaintMinutes > 0 {
@@ -163,6 +165,7 @@ func (c *DaemonConfig) Settings() Settings {
 		lifetime:     c.ConnectionLifetime,
 		longestPause: c.ExceptionSleep,
 		statsPeriod:  c.StatsPeriod,
+		quiet:        c.Quiet(),
 		application:  c.JobName,
 	}
 	if len(c.DatabaseList) == 0 {

@@ -44,6 +44,7 @@ func (t *Ticker) newDatabase(target target) *database {
 		target: target,
 		Ticker: t,
 		log:    t.log.WithField("database", target.name),
+		outage: batch.Trouble{Quiet: t.settings.quiet},
 	}
 	d.faults.log = d.log
 	for _, l := range []*loop{
@@ -52,6 +53,7 @@ func (t *Ticker) newDatabase(target target) *database {
 		{name: "retry", period: min(t.settings.peekPeriod, t.settings.retryPeriod), keep: true, work: d.retry, tweak: d.faults.hear},
 	} {
 		l.database = d
+		l.trouble.Quiet = t.settings.quiet
 		d.Group = append(d.Group, service.NewLoop(l.run))
 	}
 	return d

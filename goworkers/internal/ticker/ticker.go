@@ -163,7 +163,7 @@ func (t *Ticker) discover(ctx context.Context, stop <-chan struct{}) {
 		}
 		all.Stop()
 	}()
-	var trouble batch.Trouble
+	trouble := batch.Trouble{Quiet: t.settings.quiet}
 	for {
 		pause := t.settings.checkPeriod
 		names, err := t.databases(ctx)
