@@ -72,7 +72,7 @@ use_skylog = 1
 		JobConfig: JobConfig{
 			JobName: "mover_a", LogFile: "/home/op/log/mover_a-100%.log", PidFile: "/srv/w13.pid",
 			LoopDelay: time.Second, ConnectionLifetime: 20 * time.Minute, ExceptionSleep: 20 * time.Second,
-			ExceptionQuiet: []string{}, ExceptionGrace: 5 * time.Minute, ExceptionReset: 15 * time.Minute,
+			ExceptionQuiet: []string{}, ExceptionGrace: 5 * time.Minute, ExceptionReset: 15 * time.Minute, SyslogFacility: "daemon",
 			StatsPeriod: 30 * time.Second, LogSize: 10 << 20, LogCount: 3, LogFormat: "text", LogLevel: "info",
 			UseSkylog: "1",
 		},

@@ -53,7 +53,7 @@ type field struct {
 	min                   string
 	choice                []string
 	required, path        bool
-	secret, raw           bool
+	secret, raw, old      bool
 	unused                string
 	value                 reflect.Value
 	depth                 int // of embedding
@@ -71,7 +71,18 @@ func fields(v reflect.Value) []field {
 			depth[f.key] = f.depth
 		}
 	}
-	return slices.DeleteFunc(all, func(f field) bool { return f.depth > depth[f.key] })
+	all = slices.DeleteFunc(all, func(f field) bool { return f.depth > depth[f.key] })
+	if v.CanAddr() {
+		if d, ok := v.Addr().Interface().(Defaulter); ok {
+			defaults := d.Defaults()
+			for i := range all {
+				if def, found := defaults[all[i].key]; found {
+					all[i].def = def
+				}
+			}
+		}
+	}
+	return all
 }
 
 func flatten(v reflect.Value, depth int) []field {
@@ -105,6 +116,7 @@ func flatten(v reflect.Value, depth int) []field {
 			path:     f.Tag.Get("path") == "true",
 			secret:   f.Tag.Get("secret") == "true",
 			raw:      f.Tag.Get("raw") == "true",
+			old:      f.Tag.Get("old") == "true",
 			unused:   f.Tag.Get("unused"),
 			value:    v.Field(i),
 			depth:    depth,
@@ -125,6 +137,7 @@ func flatten(v reflect.Value, depth int) []field {
 //	raw:"true"              %(name)s stays as written, for the program to fill
 //	secret:"true"           the value is masked in messages
 //	unused:"why"            accepted since old files have it; a warning says why
+//	old:"true"              an old file's word for something else; not in the sample
 //	help:"…"                the comment in the sample
 //
 // Types: string, int, int64, float64, bool (1/0, yes/no, on/off, true/false),

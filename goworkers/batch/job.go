@@ -94,7 +94,9 @@ func (j *Job) openLog() {
 	if j.console != nil {
 		writers = append(writers, j.console)
 	}
-	j.logger = newLogger(&j.Config, io.MultiWriter(writers...))
+	j.logger = logrus.New()
+	j.logger.SetOutput(io.MultiWriter(writers...))
+	shapeLog(j.logger, &j.Config)
 	j.Log = j.logger
 }
 

@@ -3,7 +3,11 @@ package batch
 // The keys that every job has.
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,12 +48,21 @@ type JobConfig struct {
 	// LogLevel is the least important level that is logged; -q and -v set it.
 	// Default: info.
 	LogLevel string `ini:"log_level" default:"info" choice:"debug,info,warning,error" help:"least important level that is logged; -v and -q change it"`
+	// UseSyslog sends the log to the machine's syslog, too. Default: no.
+	UseSyslog bool `ini:"syslog" default:"0" help:"send the log to syslog, too: 1 or 0"`
+	// SyslogIdent is the name of entries in syslog and journal. Default: job_name.
+	SyslogIdent string `ini:"syslog_ident" help:"name that syslog's and the journal's entries carry; default: job_name"`
+	// SyslogFacility is where they go. Default: daemon.
+	SyslogFacility string `ini:"syslog_facility" default:"daemon" help:"facility of syslog entries (daemon, user, local0 ... local7)"`
+	// Journald sends the log to systemd's journal, too, with its fields (queue,
+	// consumer, batch_id …) as fields of the journal (QUEUE=…). Default: no.
+	Journald bool `ini:"journald" default:"0" help:"send the log to systemd's journal, too, in place of stderr if that leads there: 1 or 0"`
 	// MetricsListen is the host:port where Prometheus reads /metrics. Default:
 	// none.
 	MetricsListen string `ini:"metrics_listen" help:"host:port that serves Prometheus metrics under /metrics; empty: off"`
 
-	UseSkylog       string `ini:"use_skylog" unused:"the log goes to stderr and to logfile"`
-	SkylogLocations string `ini:"skylog_locations" unused:"the log goes to stderr and to logfile"`
+	UseSkylog       string `ini:"use_skylog" old:"true" choice:"0,1,2"`
+	SkylogLocations string `ini:"skylog_locations" unused:"use_skylog sends the log to syslog"`
 
 	from *Section // where it was read from, if it was
 }
@@ -71,9 +84,32 @@ func (c *JobConfig) within(err error) error {
 	return fmt.Errorf("%s: [%s]: %w", c.from.path, c.from.name, err)
 }
 
+// syslog says how entries are named in syslog and to which facility they go; the name
+// is empty when no syslog is wanted.
+func (c *JobConfig) syslog() (ident, facility string) {
+	if !c.UseSyslog && !c.skylog() {
+		return "", ""
+	}
+	return c.ident(), cmp.Or(c.SyslogFacility, "daemon")
+}
+
+func (c *JobConfig) ident() string { return cmp.Or(c.SyslogIdent, c.JobName) }
+
+// skylog tells whether the old key asks for a log beyond stderr and logfile.
+func (c *JobConfig) skylog() bool { return c.UseSkylog == "1" || c.UseSkylog == "2" }
+
 // Quiet are the errors that are no alarm at first.
 func (c *JobConfig) Quiet() Quiet {
 	return Quiet{Classes: c.ExceptionQuiet, Grace: c.ExceptionGrace, Reset: c.ExceptionReset}
+}
+
+// problems are those that the values' types do not show.
+func (c *JobConfig) problems() []Problem {
+	_, facility := c.syslog()
+	if known := SyslogFacilities(); facility != "" && !slices.Contains(known, strings.ToLower(facility)) {
+		return []Problem{{Key: "syslog_facility", What: "is none of " + strings.Join(known, ", ")}}
+	}
+	return nil
 }
 
 // warnings are what works otherwise than somebody may think.
@@ -85,7 +121,20 @@ func (c *JobConfig) warnings() []Problem {
 				What: fmt.Sprintf("%q names no errors that a job can have; write a SQLSTATE, its first two characters, or a class of psycopg2", name)})
 		}
 	}
+	if c.skylog() {
+		list = append(list, Problem{Key: "use_skylog", What: "means syslog = 1 now; write that"})
+	}
 	return list
+}
+
+// fixed are the keys that stay as they are until the next start, with their values.
+func (c *JobConfig) fixed() [][2]string {
+	ident, _ := c.syslog()
+	return [][2]string{
+		{"job_name", c.JobName}, {"pidfile", c.PidFile}, {"logfile", c.LogFile}, {"metrics_listen", c.MetricsListen},
+		{"syslog", strconv.FormatBool(ident != "")}, {"syslog_ident", c.SyslogIdent}, {"syslog_facility", c.SyslogFacility},
+		{"journald", strconv.FormatBool(c.Journald)},
+	}
 }
 
 // Common gives the framework its part of a job's configuration.
@@ -101,4 +150,9 @@ type Config interface {
 // is filled in.
 type Validator interface {
 	Validate() []Problem
+}
+
+// Defaulter is a Config that gives keys other defaults than their tags do.
+type Defaulter interface {
+	Defaults() map[string]string
 }

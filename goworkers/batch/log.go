@@ -5,7 +5,6 @@ package batch
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"sort"
 	"strconv"
@@ -30,7 +29,13 @@ func (lineFormat) Format(e *logrus.Entry) ([]byte, error) {
 
 // writeEntry writes `INFO message key=value`.
 func writeEntry(b *bytes.Buffer, e *logrus.Entry) {
-	fmt.Fprintf(b, "%s %s", strings.ToUpper(e.Level.String()), oneLine(e.Message))
+	b.WriteString(strings.ToUpper(e.Level.String()) + " ")
+	writeMessage(b, e)
+}
+
+// writeMessage writes `message key=value`.
+func writeMessage(b *bytes.Buffer, e *logrus.Entry) {
+	b.WriteString(oneLine(e.Message))
 	keys := make([]string, 0, len(e.Data))
 	for key := range e.Data {
 		keys = append(keys, key)
@@ -50,10 +55,8 @@ func oneLine(text string) string {
 	return strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(text)
 }
 
-// newLogger logs to the writers with the level and format of the config.
-func newLogger(cfg *JobConfig, out io.Writer) *logrus.Logger {
-	log := logrus.New()
-	log.SetOutput(out)
+// shapeLog takes over level and format of the config.
+func shapeLog(log *logrus.Logger, cfg *JobConfig) {
 	log.SetFormatter(lineFormat{})
 	if cfg.LogFormat == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{})
@@ -63,7 +66,6 @@ func newLogger(cfg *JobConfig, out io.Writer) *logrus.Logger {
 		level = logrus.InfoLevel
 	}
 	log.SetLevel(level)
-	return log
 }
 
 // logFile is a log file that moves itself to NAME.1 … NAME.count when it
@@ -130,6 +132,13 @@ func (f *logFile) rotate() {
 	} else {
 		f.size = 0 // try again after another limit
 	}
+}
+
+// resize takes other limits over.
+func (f *logFile) resize(limit int64, count int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limit, f.count = limit, count
 }
 
 // reopen follows a log file that was moved away.

@@ -3,6 +3,7 @@ package batch
 // The log's form and its files.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -64,6 +66,50 @@ func TestLogFileRotates(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".3"); !errors.Is(err, os.ErrNotExist) {
 		t.Error("more than log_count files are kept")
+	}
+}
+
+// The keys of the ini file, with lines of JSON and lines that come from many goroutines.
+func TestJobRotatesItsLog(t *testing.T) {
+	dir := t.TempDir()
+	ini := writeIni(t, "[m]\nlogfile = "+dir+"/%(job_name)s.log\nlog_size = 4kB\nlog_count = 2\nlog_format = json\nloop_delay = 0\n")
+	const writers, lines = 4, 100
+	err := RunWorker(t.Context(), "m", &JobConfig{}, Options{Path: ini, Stderr: &console{}}, func(job *Job) (Worker, error) {
+		return WorkerFunc(func(context.Context) (bool, error) {
+			var writing sync.WaitGroup
+			for w := range writers {
+				writing.Go(func() {
+					for n := range lines {
+						job.Log.WithFields(logrus.Fields{"queue": "q", "n": n, "w": w}).Info("ü\n")
+					}
+				})
+			}
+			writing.Wait()
+			return false, nil
+		}), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, name := range []string{"mover_a.log", "mover_a.log.1", "mover_a.log.2"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) > 4096 || name != "mover_a.log" && len(data) < 3500 {
+			t.Errorf("%s has %d bytes", name, len(data))
+		}
+		for line := range strings.Lines(string(data)) {
+			var entry struct{ Msg, Level, Queue string }
+			if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Msg != "ü\n" || entry.Level != "info" || entry.Queue != "q" {
+				t.Fatalf("%s: %v in %q", name, err, line)
+			}
+			total++
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 3 || total >= writers*lines {
+		t.Errorf("%d files, %d lines", len(left), total)
 	}
 }
 

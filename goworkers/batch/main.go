@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/sirupsen/logrus"
 )
 
 // Options are the switches that stand before the ini file.
@@ -27,6 +29,7 @@ type Options struct {
 	Silent  bool              // -q of pgqd: log nothing to stderr
 	Verbose bool              // -v: log the steps
 	Sample  bool              // --ini: print a commented sample and end
+	Syslog  string            // unix socket of the syslog; empty: the machine's own
 
 	Stdout, Stderr io.Writer // default: those of the process
 }
@@ -76,13 +79,15 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 	}
 	common := cfg.Common()
 	common.from = section
+	problems := common.problems()
 	if v, ok := cfg.(Validator); ok {
-		if problems := v.Validate(); len(problems) > 0 {
-			for i, p := range problems {
-				problems[i] = section.problem(p.Key, ConnString(section.values[p.Key]).String(), p.What)
-			}
-			return nil, &ConfigError{Problems: problems}
+		problems = append(problems, v.Validate()...)
+	}
+	if len(problems) > 0 {
+		for i, p := range problems {
+			problems[i] = section.problem(p.Key, ConnString(section.values[p.Key]).String(), p.What)
 		}
+		return nil, &ConfigError{Problems: problems}
 	}
 	return section, nil
 }
@@ -129,21 +134,17 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	if opt.Silent {
 		console = nil
 	}
-	var sys *Syslog
-	var noSyslog error
-	if s, ok := cfg.(Syslogger); ok {
-		if ident, facility := s.Syslog(); ident != "" {
-			if sys, noSyslog = OpenSyslog("", "", ident, facility); sys != nil {
-				defer sys.Close()
-			}
-		}
+	logs := openSystemLogs(service, common, opt.Syslog)
+	defer logs.close()
+	if logs.inJournal(opt.Stderr) {
+		console = nil
 	}
 	var daemon *Daemon
 	if opt.Daemon {
 		if common.PidFile == "" {
 			return Usagef("%s: [%s] pidfile: is missing; a daemon needs one, add pidfile = …", opt.Path, service)
 		}
-		if common.LogFile == "" && sys == nil {
+		if common.LogFile == "" && len(logs.hooks) == 0 {
 			return Usagef("%s: [%s] logfile: is missing; a daemon has no terminal to log to, add logfile = …", opt.Path, service)
 		}
 		if daemon, err = Daemonize(); daemon == nil {
@@ -171,12 +172,7 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 	}
 	defer job.Close()
 	job.Signals = signals
-	if sys != nil {
-		job.logger.AddHook(syslogHook{sys})
-	}
-	if noSyslog != nil {
-		job.Log.WithError(noSyslog).Info("syslog cannot be reached, the log goes to stderr and logfile only")
-	}
+	logs.join(job)
 	for _, warning := range section.Warnings(cfg) {
 		job.Log.Warn(warning)
 	}
@@ -247,13 +243,26 @@ func RunWorker(ctx context.Context, service string, cfg Config, opt Options, sta
 	})
 }
 
-// Configure takes over what can change while the job runs; pidfile, logfile,
-// metrics_listen and syslog stay until the next start. It belongs to the goroutine
-// that runs the job; RunWorker calls it itself.
+// Configure takes over what can change while the job runs, and warns of keys that have
+// changed and cannot: job_name, pidfile, logfile, metrics_listen, syslog and journald
+// stay until the next start. It belongs to the goroutine that runs the job; RunWorker
+// calls it itself.
 func (j *Job) Configure(cfg JobConfig) {
-	cfg.PidFile, cfg.LogFile, cfg.MetricsListen = j.Config.PidFile, j.Config.LogFile, j.Config.MetricsListen
+	kept, wanted := j.Config.fixed(), cfg.fixed()
+	for i, key := range kept {
+		if wanted[i] != key {
+			j.Log.WithFields(logrus.Fields{"key": key[0], "is": key[1], "wanted": wanted[i][1]}).Warn("the changed key takes effect at the next start")
+		}
+	}
+	now := &j.Config
+	cfg.JobName, cfg.PidFile, cfg.LogFile, cfg.MetricsListen = now.JobName, now.PidFile, now.LogFile, now.MetricsListen
+	cfg.UseSyslog, cfg.UseSkylog, cfg.SyslogIdent, cfg.SyslogFacility = now.UseSyslog, now.UseSkylog, now.SyslogIdent, now.SyslogFacility
+	cfg.Journald = now.Journald
 	j.Config = cfg
-	j.logger.SetLevel(newLogger(&cfg, io.Discard).Level)
+	shapeLog(j.logger, &j.Config)
+	if j.file != nil {
+		j.file.resize(int64(cfg.LogSize), cfg.LogCount)
+	}
 }
 
 // Main is the whole of a user's program: it reads the command line, runs the

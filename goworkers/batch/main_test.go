@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,6 +133,66 @@ func TestRunWorkerReloads(t *testing.T) {
 	log := out.String()
 	if strings.Count(log, "ERROR reload failed, going on as before") != 2 || strings.Count(log, "INFO configuration reloaded") != 1 ||
 		!strings.Contains(log, "99 is too many") || !strings.Contains(log, `max = \"some\": is not a whole number`) {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// A reload with another connection string leads to another database, and what cannot
+// change is told.
+func TestReloadConnectsAnew(t *testing.T) {
+	d, e := pgtest.DB(t), pgtest.DB(t)
+	dir := t.TempDir()
+	text := func(dsn, more string) string { return "[cleaner]\ndb = " + dsn + "\nloop_delay = 3600\n" + more }
+	ini := writeIni(t, text(d.DSN, "logfile = "+dir+"/a.log\n"))
+	var cfg cleanerConfig
+	out := &console{}
+	var databases []string
+	var first *pgx.Conn
+	err := RunWorker(t.Context(), "cleaner", &cfg, Options{Path: ini, Stderr: out}, func(job *Job) (Worker, error) {
+		return WorkerFunc(func(ctx context.Context) (bool, error) {
+			db, err := job.DB(ctx, "db", cfg.DB)
+			if err != nil {
+				return false, err
+			}
+			var name string
+			if err := db.QueryRow(ctx, `select current_database()`).Scan(&name); err != nil {
+				return false, err
+			}
+			databases = append(databases, name)
+			switch len(databases) {
+			case 1:
+				first = db
+				if err := os.WriteFile(ini, []byte(text(e.DSN, "job_name = other\nlogfile = "+dir+"/b.log\npidfile = "+dir+"/b.pid\n"+
+					"metrics_listen = 127.0.0.1:0\nsyslog = 1\njournald = 1\nlog_format = json\nlog_level = debug\nlog_size = 1\nlog_count = 7\n")), 0o600); err != nil {
+					return false, err
+				}
+				return false, syscall.Kill(os.Getpid(), syscall.SIGHUP)
+			case 2:
+				c := job.Config
+				if c.JobName != "mover_a" || c.LogFile != dir+"/a.log" || c.PidFile != "" || c.MetricsListen != "" || c.UseSyslog || c.Journald {
+					t.Errorf("what cannot change did: %+v", c)
+				}
+				if c.LogLevel != "debug" || job.file.limit != 1 || job.file.count != 7 {
+					t.Errorf("what can change did not: %+v", c)
+				}
+				job.Log.Debug("the last word")
+			}
+			return false, syscall.Kill(os.Getpid(), syscall.SIGINT)
+		}), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(databases); got != fmt.Sprint([]string{d.Name, e.Name}) || !first.IsClosed() {
+		t.Errorf("worked on %s, the first closed: %v; want %s, %s", got, first.IsClosed(), d.Name, e.Name)
+	}
+	log := out.String()
+	for _, key := range []string{"job_name", "logfile", "pidfile", "metrics_listen", "syslog", "journald"} {
+		if !regexp.MustCompile(`WARNING the changed key takes effect at the next start is=\S+ key=` + key + " ").MatchString(log) {
+			t.Errorf("nothing is said about %s", key)
+		}
+	}
+	if strings.Count(log, "takes effect at the next start") != 6 || !strings.Contains(log, `"msg":"the last word"`) {
 		t.Errorf("log:\n%s", log)
 	}
 }

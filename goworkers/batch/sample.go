@@ -31,7 +31,7 @@ func Sample(service string, cfg any) string {
 		return 1
 	})
 	for _, f := range all {
-		if f.unused != "" {
+		if f.unused != "" || f.old {
 			continue
 		}
 		b.WriteByte('\n')

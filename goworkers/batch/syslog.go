@@ -13,13 +13,6 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Syslogger is a Config that wants its log in syslog besides stderr and logfile.
-type Syslogger interface {
-	// Syslog gives the name that entries carry and the facility they go to; an
-	// empty name means no syslog.
-	Syslog() (ident, facility string)
-}
-
 var facilities = map[string]syslog.Priority{
 	"kern": syslog.LOG_KERN, "user": syslog.LOG_USER, "mail": syslog.LOG_MAIL, "daemon": syslog.LOG_DAEMON,
 	"auth": syslog.LOG_AUTH, "syslog": syslog.LOG_SYSLOG, "lpr": syslog.LOG_LPR, "news": syslog.LOG_NEWS,

@@ -4,7 +4,6 @@ package ticker
 // server or a list. Both come down to Settings.
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -70,12 +69,6 @@ type DaemonConfig struct {
 	ConnectionLifetime time.Duration `ini:"connection_lifetime" default:"3600" min:"0" help:"seconds after which a database connection is replaced"`
 	// ExceptionSleep is the longest pause after an error. Default: 60 s.
 	ExceptionSleep time.Duration `ini:"exception_sleep" default:"60" min:"0.001" help:"longest pause after an error, in seconds; pauses grow from 1 s"`
-	// UseSyslog sends the log to syslog, too. Default: yes.
-	UseSyslog bool `ini:"syslog" default:"1" help:"send the log to syslog, too: 1 or 0"`
-	// SyslogIdent is the name of syslog entries. Default: pgqd.
-	SyslogIdent string `ini:"syslog_ident" default:"pgqd" help:"name that syslog entries carry"`
-	// SyslogFacility is where they go. Default: daemon.
-	SyslogFacility string `ini:"syslog_facility" default:"daemon" help:"facility of syslog entries (daemon, user, local0 ... local7)"`
 
 	LoopDelay string `ini:"loop_delay" unused:"ticker_period is the time between ticks"`
 }
@@ -177,12 +170,9 @@ func (c *DaemonConfig) Settings() Settings {
 	return s
 }
 
-// Syslog says where in syslog the log goes.
-func (c *DaemonConfig) Syslog() (ident, facility string) {
-	if !c.UseSyslog {
-		return "", ""
-	}
-	return cmp.Or(c.SyslogIdent, "pgqd"), c.SyslogFacility
+// Defaults are those of pgqd, which has always logged to syslog.
+func (c *DaemonConfig) Defaults() map[string]string {
+	return map[string]string{"syslog": "1", "syslog_ident": "pgqd"}
 }
 
 // target reads one entry of database_list.
@@ -208,9 +198,6 @@ func (c *DaemonConfig) Validate() []batch.Problem {
 	problems := shortPeriods(map[string]time.Duration{
 		"ticker_period": c.Period, "maint_period": c.MaintPeriod, "retry_period": c.RetryPeriod, "check_period": c.CheckPeriod,
 	})
-	if known := batch.SyslogFacilities(); c.UseSyslog && !slices.Contains(known, strings.ToLower(c.SyslogFacility)) {
-		problems = append(problems, batch.Problem{Key: "syslog_facility", What: "is none of " + strings.Join(known, ", ")})
-	}
 	seen := map[string]bool{}
 	for _, entry := range c.DatabaseList {
 		t := c.target(entry)
