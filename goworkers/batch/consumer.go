@@ -80,6 +80,7 @@ type Batch struct {
 	*pgq.Batch
 
 	events   iter.Seq2[*pgq.Event, error]
+	progress func()
 	read     int   // events given so far
 	opened   bool  // Events was called
 	fault    error // of reading; the batch cannot be kept then
@@ -116,10 +117,20 @@ func (b *Batch) Events() iter.Seq2[*pgq.Event, error] {
 				return
 			}
 			b.read++
+			b.Progress()
 			if !yield(ev, nil) {
 				return
 			}
 		}
+	}
+}
+
+// Progress tells systemd's watchdog that the work on the batch goes on, as each event
+// does by itself: it is for a handler that works longer than WatchdogSec without
+// reading one.
+func (b *Batch) Progress() {
+	if b.progress != nil {
+		b.progress()
 	}
 }
 
@@ -215,7 +226,7 @@ func NewConsumer(job *Job, cfg ConsumerConfig, handler Handler) (*Consumer, erro
 	if cfg.Workers > 1 {
 		c.lanes = &lanes{job: job}
 		for n := range cfg.Workers {
-			c.lanes.list = append(c.lanes.list, &Consumer{source: s.inLane(n), handler: handler})
+			c.lanes.add(&Consumer{source: s.inLane(n), handler: handler})
 		}
 	}
 	return c, nil
@@ -268,6 +279,8 @@ type source struct {
 	worker     string       // its name, where the consumer is shared
 	lane       int          // its number among the workers of this process
 	busy       atomic.Int64 // when the batch began that it is at, in ns; 0 without one
+	moved      atomic.Int64 // when that batch was last seen to go on, in ns
+	lanes      *lanes       // all workers of this process, when there are several
 }
 
 // side is for those that see only a lane.
@@ -392,6 +405,7 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 	var b *pgq.Batch
 	if s.cfg.Slots > 0 {
 		if b, err = pgq.NextSlotBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.worker, s.cfg.WorkerTimeout); b != nil {
+			s.moved.Store(time.Now().UnixNano())
 			s.busy.Store(time.Now().UnixNano())
 		}
 	} else if wish == (pgq.Wish{}) {
@@ -429,6 +443,8 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 	}
 	ctx, stop := s.alive(ctx, b)
 	defer stop()
+	b.progress = s.progress
+	b.Progress()
 	b.events = pgq.BatchEvents(ctx, reader, b.ID, fetch, pgq.FromTables(s.cfg.TableFilter...))
 	err := handler(ctx, tx, b)
 	switch {

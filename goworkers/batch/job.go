@@ -39,6 +39,7 @@ type Job struct {
 	connsMu sync.Mutex // workers of one process open connections side by side
 	conns   map[string]*conn
 	metrics *MetricsServer
+	manager *manager
 	rounds  *prometheus.CounterVec
 	lastOK  prometheus.Gauge
 	labels  prometheus.Labels
@@ -157,7 +158,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 		}
 	}()
 	defer j.DropConnections()
-	defer j.flushStats()
+	defer j.FlushStats()
 
 	var trouble Trouble
 	worked := false
@@ -169,6 +170,7 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 		default:
 		}
 		j.pauses = pauses{}
+		j.Progress()
 		more, err := work(roundCtx)
 		var listening *pgx.Conn
 		pause := j.Config.LoopDelay
@@ -186,15 +188,18 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 			}
 			trouble.Quiet = j.Config.Quiet()
 			more, pause = false, trouble.Note(j.Log, err, j.Config.ExceptionSleep)
+			j.manager.status("work failed, will be tried again: " + err.Error())
 		default:
 			worked = true
 			j.succeeded()
-			trouble.Over(j.Log)
+			if trouble.Over(j.Log) {
+				j.manager.status("recovered")
+			}
 			j.recycle()
 			listening, pause = j.pauses.earAfter(pause)
 		}
 		if j.Config.StatsPeriod <= 0 || time.Since(lastStats) >= j.Config.StatsPeriod {
-			j.flushStats()
+			j.FlushStats()
 			lastStats = time.Now()
 		}
 		switch {
@@ -226,21 +231,28 @@ func (j *Job) Run(ctx context.Context, work func(ctx context.Context) (more bool
 func (j *Job) sleep(ctx context.Context, signals *Signals, pause time.Duration, listening *pgx.Conn) (reload bool) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+	beats, stop := j.Beat()
+	defer stop()
 	var woken <-chan struct{} // nil: never
 	if listening != nil {
 		var end func()
 		woken, end = waitForWord(listening, pause)
 		defer end()
 	}
-	select {
-	case <-timer.C:
-	case <-woken:
-	case <-ctx.Done():
-	case <-signals.Stop:
-	case <-signals.Reload:
-		return true
+	for {
+		select {
+		case <-beats:
+			j.Progress()
+			continue
+		case <-timer.C:
+		case <-woken:
+		case <-ctx.Done():
+		case <-signals.Stop:
+		case <-signals.Reload:
+			return true
+		}
+		return false
 	}
-	return false
 }
 
 // succeeded counts a round. Before the first there is no last success to tell of:
@@ -263,9 +275,12 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-func (j *Job) flushStats() {
+// FlushStats logs the statistics line, if anything was counted. Run does it every
+// stats_period.
+func (j *Job) FlushStats() {
 	if line := j.Stats.Flush(); line != "" {
 		j.Log.Info(line)
+		j.manager.status(line)
 	}
 }
 
@@ -279,14 +294,26 @@ func (j *Job) ReopenLog() {
 	}
 }
 
-func (j *Job) reload(ctx context.Context) {
+// Reloading surrounds a reload after SIGHUP: the log follows a file that was moved away,
+// and systemd is told. Run does it by itself.
+func (j *Job) Reloading(reload func() error) error {
+	j.manager.reloading()
+	defer j.manager.ready()
 	j.ReopenLog()
-	if j.Reload == nil {
-		return
-	}
-	if err := j.Reload(ctx); err != nil {
-		j.Log.WithError(err).Error("reload failed, going on as before")
-		return
-	}
-	j.Log.Info("configuration reloaded")
+	return reload()
+}
+
+func (j *Job) reload(ctx context.Context) {
+	_ = j.Reloading(func() error {
+		if j.Reload == nil {
+			return nil
+		}
+		err := j.Reload(ctx)
+		if err != nil {
+			j.Log.WithError(err).Error("reload failed, going on as before")
+		} else {
+			j.Log.Info("configuration reloaded")
+		}
+		return err
+	})
 }

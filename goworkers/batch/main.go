@@ -94,8 +94,9 @@ func LoadConfig(service string, cfg Config, opt Options) (*Section, error) {
 
 // Launch does what stands between a command line and a running job: prints
 // the sample, signals the running process, or loads the configuration, goes
-// into the background, takes the pid file, opens the log and calls run. cfg is
-// filled before run is called. Everything is given back when run returns.
+// into the background, takes the pid file, opens the log, tells systemd that the job
+// is ready and calls run. cfg is filled before run is called. Everything is given back
+// when run returns.
 func Launch(ctx context.Context, service string, cfg Config, opt Options, run func(ctx context.Context, job *Job) error) error {
 	if opt.Stdout == nil {
 		opt.Stdout = os.Stdout
@@ -181,8 +182,17 @@ func Launch(ctx context.Context, service string, cfg Config, opt Options, run fu
 			return err
 		}
 	}
+	job.manager = newManager(job.Log, os.Getenv("NOTIFY_SOCKET"))
+	job.manager.ready()
 	over := make(chan struct{})
 	var guard sync.WaitGroup
+	guard.Go(func() {
+		select {
+		case <-signals.Stop:
+		case <-over:
+		}
+		job.manager.stopping()
+	})
 	guard.Go(func() {
 		signals.enforce(over, func() {
 			job.Log.Error("the work under way does not end, the process ends without it")

@@ -135,6 +135,35 @@ type lanes struct {
 	list []lane
 }
 
+func (l *lanes) add(worker lane) {
+	worker.side().lanes = l
+	l.list = append(l.list, worker)
+}
+
+// hang tells whether a worker is at a batch that has not gone on for so long.
+func (l *lanes) hang(limit time.Duration) bool {
+	for _, worker := range l.list {
+		s := worker.side()
+		if s.busy.Load() != 0 && time.Since(time.Unix(0, s.moved.Load())) > limit {
+			return true
+		}
+	}
+	return false
+}
+
+// progress tells systemd's watchdog that a batch goes on. One worker that hangs keeps
+// all others from telling it.
+func (s *source) progress() {
+	limit := s.job.manager.watchdog()
+	if limit == 0 {
+		return
+	}
+	s.moved.Store(time.Now().UnixNano())
+	if s.lanes == nil || !s.lanes.hang(limit) {
+		s.job.Progress()
+	}
+}
+
 // work is a round of all workers: it ends when none of them finds a batch, or after a
 // while, when all have ended the batch they are at. A worker goes on meanwhile, as long
 // as another is at a batch that began in time.

@@ -32,7 +32,7 @@ func NewSerialConsumer(job *Job, cfg RemoteConfig, handler Handler) (*SerialCons
 		for n := range cfg.Workers {
 			one := t
 			one.source = t.inLane(n)
-			c.lanes.list = append(c.lanes.list, &SerialConsumer{target: one})
+			c.lanes.add(&SerialConsumer{target: one})
 		}
 	}
 	return c, nil

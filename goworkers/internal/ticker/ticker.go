@@ -42,7 +42,7 @@ func Run(ctx context.Context, job *batch.Job, settings Settings, load func() (Se
 	metrics := newMetrics(job.Metrics)
 
 	start := func() (*Ticker, error) {
-		t := &Ticker{settings: settings, log: job.Log, stats: job.Stats, metrics: metrics}
+		t := &Ticker{settings: settings, job: job, log: job.Log, stats: job.Stats, metrics: metrics}
 		t.resetStats()
 		return t, t.Start(atOnce)
 	}
@@ -50,7 +50,7 @@ func Run(ctx context.Context, job *batch.Job, settings Settings, load func() (Se
 	for err == nil {
 		job.Log.Info("ticker started")
 		var next *Settings
-		if next, err = t.watch(ctx, signals, job.ReopenLog, load); next == nil {
+		if next, err = t.watch(ctx, signals, load); next == nil {
 			break
 		}
 		// The ticker of the old settings may have a long vacuum to finish: that
@@ -75,8 +75,11 @@ func Run(ctx context.Context, job *batch.Job, settings Settings, load func() (Se
 }
 
 // watch lets the ticker run until it shall end (nil, nil, or an error to end
-// at once) or go on with other settings.
-func (t *Ticker) watch(ctx context.Context, signals *batch.Signals, reopenLog func(), load func() (Settings, error)) (*Settings, error) {
+// at once) or go on with other settings. It is what systemd's watchdog looks at: the
+// tick loops are ended by themselves when they hang.
+func (t *Ticker) watch(ctx context.Context, signals *batch.Signals, load func() (Settings, error)) (*Settings, error) {
+	beats, stop := t.job.Beat()
+	defer stop()
 	period := t.settings.statsPeriod
 	if period <= 0 {
 		period = time.Second
@@ -97,12 +100,17 @@ func (t *Ticker) watch(ctx context.Context, signals *batch.Signals, reopenLog fu
 				return nil, nil
 			}
 		case <-signals.Reload:
-			reopenLog()
-			settings, err := load()
+			var settings Settings
+			err := t.job.Reloading(func() (err error) {
+				settings, err = load()
+				return err
+			})
 			if err == nil {
 				return &settings, nil
 			}
 			t.log.WithError(err).Error("reload failed, going on as before")
+		case <-beats:
+			t.job.Progress()
 		case <-stats.C:
 			t.logStats()
 		}
@@ -112,6 +120,7 @@ func (t *Ticker) watch(ctx context.Context, signals *batch.Signals, reopenLog fu
 // Ticker is the service that ticks the databases of its settings.
 type Ticker struct {
 	settings Settings
+	job      *batch.Job
 	log      logrus.FieldLogger
 	stats    *batch.Stats
 	metrics  *metrics
@@ -143,7 +152,7 @@ func (t *Ticker) resetStats() {
 }
 
 func (t *Ticker) logStats() {
-	t.log.Info(t.stats.Flush())
+	t.job.FlushStats()
 	t.resetStats()
 }
 
