@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -100,18 +101,40 @@ func configError(path, section, what string) *ConfigError {
 
 // Load reads one section of an ini file. Every error is a *ConfigError.
 func Load(path, section string, opts LoadOptions) (*Section, error) {
-	data, err := os.ReadFile(path)
+	data, err := read(path)
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return nil, configError(path, "", fmt.Sprintf("cannot read the configuration file: %v; give the path of an ini file", err))
+		return nil, err
 	}
 	return parse(path, data, section, opts)
 }
 
-func parse(path string, data []byte, section string, opts LoadOptions) (*Section, error) {
+// Sections lists the sections of an ini file, but for [DEFAULT]. Every error is a
+// *ConfigError.
+func Sections(path string) ([]string, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := parseFile(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return sections(file), nil
+}
+
+func sections(file *ini.File) []string {
+	return slices.DeleteFunc(file.SectionStrings(), func(name string) bool { return name == ini.DefaultSection })
+}
+
+func read(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, configError(path, "", fmt.Sprintf("cannot read the configuration file: %v; give the path of an ini file", baseError(err)))
+	}
+	return data, nil
+}
+
+func parseFile(path string, data []byte) (*ini.File, error) {
 	file, err := ini.LoadSources(ini.LoadOptions{
 		InsensitiveKeys:            true,
 		IgnoreContinuation:         true, // lines go on by indentation, not by backslash
@@ -124,16 +147,18 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 		where, what := syntaxFault(data, err)
 		return nil, configError(path+where, "", fmt.Sprintf("not an ini file: %s; write [section] and key = value lines", what))
 	}
+	return file, nil
+}
+
+func parse(path string, data []byte, section string, opts LoadOptions) (*Section, error) {
+	file, err := parseFile(path, data)
+	if err != nil {
+		return nil, err
+	}
 	if !file.HasSection(section) {
-		var have []string
-		for _, name := range file.SectionStrings() {
-			if name != ini.DefaultSection {
-				have = append(have, "["+name+"]")
-			}
-		}
 		found := "the file has no sections"
-		if len(have) > 0 {
-			found = "the file has " + strings.Join(have, ", ")
+		if have := sections(file); len(have) > 0 {
+			found = "the file has [" + strings.Join(have, "], [") + "]"
 		}
 		return nil, configError(path, section, fmt.Sprintf("section not found; %s; --ini prints a sample", found))
 	}

@@ -124,9 +124,9 @@ func parsePid(data []byte) int {
 	return pid
 }
 
-// runningPid is the pid in the file if that process lives and is another
+// RunningPid is the pid in the file if that process lives and is another
 // one, else 0.
-func runningPid(path string) (int, error) {
+func RunningPid(path string) (int, error) {
 	pid, err := readPid(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -154,7 +154,7 @@ func SignalRunning(path string, sig syscall.Signal) (int, error) {
 	if path == "" {
 		return 0, Usagef("no pidfile is configured, so the running process cannot be found; add pidfile = … to the ini file")
 	}
-	pid, err := runningPid(path)
+	pid, err := RunningPid(path)
 	if err != nil {
 		return 0, err
 	}

@@ -26,6 +26,7 @@ func commands() []*cli.Command {
 		newPgqd(),
 		newPooler(),
 		newQueueMover(),
+		newScriptmgr(),
 		newTicker(),
 		newVersion(),
 	}

@@ -36,7 +36,7 @@ func external(path string, prefix string) bool {
 // The rooms whose packages do a product's work. Each but split stands alone.
 var workers = []string{
 	"internal/ticker", "internal/consumers", "internal/londiste", "internal/replay",
-	"internal/pooler", "internal/walmgr", "internal/split",
+	"internal/pooler", "internal/walmgr", "internal/split", "internal/scriptmgr",
 }
 
 var public = []string{"pgq", "batch", "pgwire", "sodi"}
