@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -590,8 +591,15 @@ func TestConsumerCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../examples/monitoring/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := 0
 	for _, family := range families {
+		if strings.HasPrefix(family.GetName(), "skytools_") && !strings.Contains(string(readme), "`"+family.GetName()) {
+			t.Errorf("the page about monitoring names no %s", family.GetName())
+		}
 		if !strings.HasPrefix(family.GetName(), "skytools_consumer_") {
 			continue
 		}

@@ -10,6 +10,9 @@
 // Work must therefore be safe to repeat: whatever it did not commit is done
 // again.
 //
+// The environment goes before the ini file, the command line before both; README.md
+// tells operators of that, of logs, errors and reloads, and of systemd and its watchdog.
+//
 // SIGINT ends the job after the current round, SIGTERM cancels the round and
 // ends the job, SIGHUP reads the ini file again between two rounds. A crash
 // between two commits leaves only a pid file, which the next start recognises
