@@ -67,12 +67,10 @@ func FromTables(tables ...string) string {
 	}
 	quoted := make([]string, len(tables))
 	for i, table := range tables {
-		quoted[i] = `E'` + literal.Replace(table) + `'`
+		quoted[i] = QuoteLiteral(Text(table))
 	}
 	return `ev_extra1 in (` + strings.Join(quoted, ", ") + `)`
 }
-
-var literal = strings.NewReplacer(`'`, `''`, `\`, `\\`)
 
 func fetchEvents(ctx context.Context, tx pgx.Tx, sql string, args []any) ([]*Event, error) {
 	rows, err := tx.Query(ctx, sql, args...)

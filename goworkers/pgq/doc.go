@@ -15,6 +15,9 @@
 // keeps no state. All funcs may be used concurrently as far as the DB given to
 // them may: a *pgxpool.Pool may, a *pgx.Conn or pgx.Tx may not.
 //
+// What the queue triggers write into events is read by DecodeEvent, or, format by
+// format, by DecodeRow, DecodeJSON and DecodeSQL. The Quote funcs write SQL and COPY.
+//
 // Errors carry the server's SQLSTATE; ask with IsQueueNotFound and its siblings.
 package pgq
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Event is one event. What type, data and extras mean is up to those who write
-// and read the queue; for what pgq.logutriga wrote see DecodeRow.
+// and read the queue; for what queue triggers wrote see DecodeEvent.
 type Event struct {
 	ID    int64     // given by the server
 	Time  time.Time // when the event was made

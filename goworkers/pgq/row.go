@@ -42,6 +42,25 @@ func (r Row) Encode() string {
 // without columns, as for TRUNCATE. Of two columns of one name the later counts.
 func DecodeRow(data string) (Row, error) {
 	row := make(Row)
+	err := DecodeColumns(data, func(name string, value pgtype.Text) error {
+		row[name] = value
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return row, nil
+}
+
+// DecodeColumns is DecodeRow without a map: f gets the columns in the order in which
+// they are written, one of a name that was there before included. An error of f ends
+// it and is returned as it is. Names and values share the memory of data, or of one
+// copy of it when something in it is escaped: clone what shall outlive them.
+func DecodeColumns(data string, f func(name string, value pgtype.Text) error) error {
+	var room strings.Builder
+	if strings.IndexByte(data, '%') >= 0 || strings.IndexByte(data, '+') >= 0 {
+		room.Grow(len(data)) // for all of it, so that it never moves
+	}
 	for rest := data; rest != ""; {
 		var pair string
 		pair, rest, _ = strings.Cut(rest, "&")
@@ -49,16 +68,18 @@ func DecodeRow(data string) (Row, error) {
 			continue
 		}
 		encoded, value, valid := strings.Cut(pair, "=")
-		name, err := unescape(encoded)
+		name, err := unescape(&room, encoded)
 		if err == nil {
-			value, err = unescape(value)
+			value, err = unescape(&room, value)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("decode row: in %q: %w", pair, err)
+			return fmt.Errorf("decode row: in %s: %w", excerpt(pair), err)
 		}
-		row[name] = pgtype.Text{String: value, Valid: valid}
+		if err := f(name, pgtype.Text{String: value, Valid: valid}); err != nil {
+			return err
+		}
 	}
-	return row, nil
+	return nil
 }
 
 func escape(out *strings.Builder, s string) {
@@ -77,15 +98,19 @@ func escape(out *strings.Builder, s string) {
 	}
 }
 
-func unescape(s string) (string, error) {
-	if !strings.ContainsAny(s, "%+") {
+// unescape returns s itself, or writes it to room when something in it is escaped.
+func unescape(room *strings.Builder, s string) (string, error) {
+	if room.Cap() == 0 { // nothing in the whole row is
 		return s, nil
 	}
-	out := make([]byte, 0, len(s))
+	start := room.Len()
+	from := 0 // what comes before is in room
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; c {
+		switch s[i] {
 		case '+':
-			out = append(out, ' ')
+			room.WriteString(s[from:i])
+			room.WriteByte(' ')
+			from = i + 1
 		case '%':
 			if i+2 >= len(s) {
 				return "", fmt.Errorf("%q is no escape: two hex digits must follow the %%", s[i:])
@@ -94,13 +119,17 @@ func unescape(s string) (string, error) {
 			if high < 0 || low < 0 {
 				return "", fmt.Errorf("%q is no escape: two hex digits must follow the %%", s[i:i+3])
 			}
-			out = append(out, byte(high<<4|low))
+			room.WriteString(s[from:i])
+			room.WriteByte(byte(high<<4 | low))
 			i += 2
-		default:
-			out = append(out, c)
+			from = i + 1
 		}
 	}
-	return string(out), nil
+	if from == 0 {
+		return s, nil
+	}
+	room.WriteString(s[from:])
+	return room.String()[start:], nil
 }
 
 func hexValue(c byte) int {
@@ -113,4 +142,13 @@ func hexValue(c byte) int {
 		return int(c-'A') + 10
 	}
 	return -1
+}
+
+// excerpt quotes the beginning of a text for an error.
+func excerpt(text string) string {
+	const shown = 60
+	if len(text) > shown {
+		return fmt.Sprintf("%q…", text[:shown])
+	}
+	return fmt.Sprintf("%q", text)
 }

@@ -1,6 +1,8 @@
 package pgq_test
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -68,6 +70,70 @@ func TestDecodeRowRefusesBrokenEscapes(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "is no escape") {
 			t.Errorf("DecodeRow(%q): the error %q does not say what is wrong", data, err)
 		}
+	}
+}
+
+func TestDecodeColumnsKeepsOrderAndStops(t *testing.T) {
+	var got []string
+	stop := errors.New("stop")
+	err := pgq.DecodeColumns("b=1&a&b=x+y&&d=%c3%b5&e=2", func(name string, value pgtype.Text) error {
+		got = append(got, fmt.Sprintf("%s %q %v", name, value.String, value.Valid))
+		if name == "d" {
+			return stop
+		}
+		return nil
+	})
+	if want := []string{`b "1" true`, `a "" false`, `b "x y" true`, `d "õ" true`}; err != stop || !slices.Equal(got, want) {
+		t.Errorf("DecodeColumns gave %q, %v, want %q, stop", got, err, want)
+	}
+}
+
+// The reason that DecodeColumns is there.
+func TestDecodeColumnsAllocatesLittle(t *testing.T) {
+	for _, c := range []struct {
+		name, data string
+		most       float64
+	}{
+		{"nothing is escaped", plainRow, 0},
+		{"something is", escapedRow, 1},
+	} {
+		got := testing.AllocsPerRun(100, func() {
+			if err := pgq.DecodeColumns(c.data, func(string, pgtype.Text) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		if got > c.most {
+			t.Errorf("%s: %.0f allocations, want %.0f", c.name, got, c.most)
+		}
+	}
+}
+
+// Rows of some 200 bytes.
+const (
+	plainRow = "id=1234567&username=somebody.else&email&created=20261130&score=42&flag=t&country=ee&payload=" +
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	escapedRow = "id=1234567&username=somebody+else&email=a%40b.ee&created=2026-11-30+12%3a00%3a00%2b00&score=42&flag=t&payload=" +
+		"%c3%b5%c3%a4aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+)
+
+func BenchmarkDecode(b *testing.B) {
+	for _, c := range []struct{ name, data string }{{"plain", plainRow}, {"escaped", escapedRow}} {
+		b.Run("columns/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := pgq.DecodeColumns(c.data, func(string, pgtype.Text) error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("row/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := pgq.DecodeRow(c.data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
