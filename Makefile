@@ -56,7 +56,7 @@ matrix: ## build and test the extensions on PostgreSQL 17 and 18
 	@scripts/deps matrix
 	@scripts/matrix
 
-fuzz: ## let fuzzers write function bodies, and the pooler's files, messages and conversations (FUZZ_TIME=60)
+fuzz: ## let fuzzers write function bodies, events, and the pooler's files, messages and conversations (FUZZ_TIME=60)
 	@scripts/deps fuzz
 	@$(MAKE) -s -C plproxy_c fuzz
 	@scripts/fuzz --seconds $(or $(FUZZ_TIME),60)

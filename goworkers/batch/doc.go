@@ -33,6 +33,10 @@
 // examples/account_ledger. A handler puts events aside with Batch.Retry and gives them
 // up with Batch.Fail.
 //
+// Handle makes a Handler of a function for single events: it decodes each into a struct,
+// and what the function returns (nil, Retry, DeadLetter, another error) decides.
+// README.md beside this file shows it, and which consumer is for what.
+//
 // The smallest program:
 //
 //	type config struct {
