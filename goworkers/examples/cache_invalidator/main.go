@@ -1,0 +1,59 @@
+// Command cache_invalidator takes rows out of HTTP caches when they change: each event of
+// pgq.logutriga or jsontriga becomes PURGE /TABLE/KEY on every cache, a TRUNCATE PURGE /TABLE.
+// When one of them does not do it, the row is tried again after ten seconds.
+//
+//	[cache_invalidator]
+//	src_db = dbname=shop
+//	queue_name = shop_changes
+//	caches = http://cache1:6081, http://cache2:6081
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"goworkers/batch"
+	"goworkers/pgq"
+)
+
+type config struct {
+	batch.ConsumerConfig
+	batch.HandleConfig
+	Caches []string `ini:"caches" required:"true" help:"URLs of the caches, comma separated"`
+}
+
+func (cfg *config) purge(ctx context.Context, _ pgx.Tx, _ *pgq.Event, c *pgq.Change) error {
+	path := "/" + url.PathEscape(c.Table)
+	for _, key := range c.Keys {
+		path += "/" + url.PathEscape(c.Row[key].String)
+	}
+	var failed error
+	for _, cache := range cfg.Caches {
+		request, err := http.NewRequestWithContext(ctx, "PURGE", cache+path, nil)
+		if err != nil {
+			return err
+		}
+		answer, err := (&http.Client{Timeout: 5 * time.Second}).Do(request)
+		if err == nil && answer.Body.Close() == nil && answer.StatusCode >= 300 && answer.StatusCode != http.StatusNotFound {
+			err = fmt.Errorf("PURGE %s: %s", request.URL, answer.Status)
+		}
+		failed = errors.Join(failed, err)
+	}
+	if failed == nil {
+		return nil
+	}
+	return batch.RetryFor(10*time.Second, failed.Error())
+}
+
+func main() {
+	var cfg config
+	batch.Main("cache_invalidator", &cfg, func(job *batch.Job) (batch.Worker, error) {
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, cfg.purge))
+	})
+}

@@ -1,0 +1,59 @@
+// Command webhook_caller posts each row of a queue as JSON to a URL. What fails is tried
+// again with growing pauses, and given up after max_retries or when the receiver refuses it
+// (4xx); see webhook.sql. A row may come twice: Idempotency-Key is the event's id.
+//
+//	[webhook_caller]
+//	src_db = dbname=shop
+//	queue_name = orders
+//	url = https://partner.example.com/orders
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"goworkers/batch"
+	"goworkers/pgq"
+)
+
+type config struct {
+	batch.ConsumerConfig
+	batch.HandleConfig
+	URL string `ini:"url" required:"true" help:"where rows are posted to"`
+}
+
+var client = http.Client{Timeout: 30 * time.Second}
+
+func (cfg *config) call(ctx context.Context, _ pgx.Tx, ev *pgq.Event, row *pgq.Row) error {
+	body, _ := json.Marshal(row) // texts and nulls cannot fail
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", strconv.FormatInt(ev.ID, 10))
+	answer, err := client.Do(request)
+	if err != nil {
+		return batch.RetryFor(0, err.Error())
+	}
+	_ = answer.Body.Close() // only the status is of interest
+	if answer.StatusCode < 300 {
+		return nil
+	} else if answer.StatusCode < 500 && answer.StatusCode != http.StatusTooManyRequests {
+		return batch.DeadLetter(answer.Status)
+	}
+	return batch.RetryFor(0, answer.Status)
+}
+
+func main() {
+	var cfg config
+	batch.Main("webhook_caller", &cfg, func(job *batch.Job) (batch.Worker, error) {
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, cfg.call))
+	})
+}
