@@ -10,7 +10,7 @@
 // Work must therefore be safe to repeat: whatever it did not commit is done
 // again.
 //
-// The environment goes before the ini file, the command line before both; README.md
+// The environment goes before the ini file, the command line before both; running.md
 // tells operators of that, of logs, errors and reloads, and of systemd and its watchdog.
 //
 // SIGINT ends the job after the current round, SIGTERM cancels the round and

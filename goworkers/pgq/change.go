@@ -47,8 +47,8 @@ func DecodeEvent(ev *Event) (Change, error) {
 	default:
 		return fault("ev_type", fmt.Errorf("%s is not written by a queue trigger: want I, U or D with or without a colon, R, or a JSON object", excerpt(kind)))
 	}
-	if c.Op == 'R' {
-		c.Row = Row{}
+	if c.Op == 'R' { // of no row, so that it has no key either
+		c.Row, c.Keys = Row{}, nil
 		return c, nil
 	}
 	if !ev.Data.Valid {
