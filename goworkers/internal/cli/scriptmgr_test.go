@@ -114,6 +114,7 @@ func TestScriptmgrLooksAfterJobs(t *testing.T) {
 	ignored := f.dir + "/strange.ini: no section is a service: [fortune_teller]; ignored"
 	nothing := "config_list: no file is named like " + f.dir + "/none*"
 	f.do(0, []string{"tick_a: started, pid ", "mover_a: started, pid ", "mover_b: started, pid ", ignored, nothing}, "start", "-a")
+	pgtest.Eventually(t, soon, "the ticker has logged", fileHas(f.dir+"/tick_a.log", "INFO ticker started"))
 	all := f.states("tick_a=running", "mover_a=running", "mover_b=running", "daemon=disabled")
 	pgtest.Eventually(t, soon, "args reach the job", fileHas(f.dir+"/mover_a.log", "INFO consumer registered"))
 	if s := all["tick_a"]; s.Service != "pgqadm" || s.Config != f.dir+"/ticker.ini" || s.PidFile != f.dir+"/tick_a.pid" || s.LogLine == nil ||
