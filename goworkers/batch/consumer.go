@@ -36,6 +36,10 @@ type ConsumerConfig struct {
 	// LazyFetch is how many events of a batch are in memory at a time; 0 takes
 	// the whole batch at once. Default: 300.
 	LazyFetch int `ini:"pgq_lazy_fetch" default:"300" min:"0" help:"events of a batch to hold in memory at a time; 0: all of them"`
+	// LazyBytes is how many bytes the events in memory may have together; one that has
+	// more is there alone. It does not hold when LazyFetch is 0. 0 is no limit.
+	// Default: 8 MiB.
+	LazyBytes Size `ini:"pgq_lazy_bytes" default:"8MiB" help:"bytes of events to hold in memory at a time, with pgq_lazy_fetch above 0; 0: no limit"`
 	// TableFilter passes only events of these tables. Default: all events.
 	TableFilter []string `ini:"table_filter" help:"read only events with these table names in ev_extra1, comma separated; empty: all"`
 	// CollectEvents joins ticks until a batch has about so many events. Default: 0, off.
@@ -437,15 +441,15 @@ func (s *source) ready(ctx context.Context) (*pgx.Conn, error) {
 
 // handle gives the batch to the handler; its events come through reader.
 func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handler Handler) error {
-	fetch := s.cfg.LazyFetch
-	if fetch == 0 {
-		fetch = math.MaxInt32
+	portion := pgq.Portion{Events: s.cfg.LazyFetch}
+	if s.cfg.LazyFetch > 0 {
+		portion.Bytes = int64(s.cfg.LazyBytes)
 	}
 	ctx, stop := s.alive(ctx, b)
 	defer stop()
 	b.progress = s.progress
 	b.Progress()
-	b.events = pgq.BatchEvents(ctx, reader, b.ID, fetch, pgq.FromTables(s.cfg.TableFilter...))
+	b.events = pgq.BatchEvents(ctx, reader, b.ID, portion, pgq.FromTables(s.cfg.TableFilter...))
 	err := handler(ctx, tx, b)
 	switch {
 	case errors.Is(context.Cause(ctx), errTakenOver):

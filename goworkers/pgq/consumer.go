@@ -145,13 +145,13 @@ func nextBatch(queue, consumer string, row pgx.Row) (*Batch, error) {
 const getBatchEventsSQL = `select ` + eventColumns + ` from pgq.get_batch_events($1) order by ev_id`
 
 // GetBatchEvents returns all events of a batch, by id. Where a batch may be big,
-// OpenBatchCursor holds less.
+// BatchEvents holds less.
 func GetBatchEvents(ctx context.Context, db DB, batch int64) ([]*Event, error) {
 	rows, err := db.Query(ctx, getBatchEventsSQL, batch)
 	if err != nil {
 		return nil, wrap(err, "get the events of batch %d", batch)
 	}
-	events, err := pgx.CollectRows(rows, scanEvent)
+	events, err := pgx.CollectRows(rows, decodeEvent)
 	return events, wrap(err, "get the events of batch %d", batch)
 }
 

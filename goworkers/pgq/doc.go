@@ -4,7 +4,7 @@
 // The model. Producers append events to a queue. A ticker marks points in time,
 // the ticks; what became visible between two ticks is a batch. A consumer is a
 // name registered on a queue, and its whole state is the last tick it has done:
-// NextBatch gives it the batch that follows, GetBatchEvents or a BatchCursor the
+// NextBatch gives it the batch that follows, GetBatchEvents or BatchEvents the
 // events in it, FinishBatch moves it on. Until then NextBatch gives the same batch
 // again, so a consumer that dies loses nothing and sees the batch once more. To
 // have each effect just once, note the batch or its tick in the database that the

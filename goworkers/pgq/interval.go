@@ -45,8 +45,14 @@ func duration(v pgtype.Interval) time.Duration {
 	return time.Duration(v.Months)*month + time.Duration(v.Days)*day + time.Duration(v.Microseconds)*time.Microsecond
 }
 
-// moment scans a time. What is infinite on the server is here the first or the last
-// one that a time can be written as.
+// What is infinite on the server is here the first or the last time that one can be
+// written as.
+var (
+	firstTime time.Time
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+)
+
+// moment scans a time.
 type moment struct{ into *time.Time }
 
 func (m *moment) ScanTimestamptz(v pgtype.Timestamptz) error {
@@ -54,9 +60,9 @@ func (m *moment) ScanTimestamptz(v pgtype.Timestamptz) error {
 	case !v.Valid:
 		return fmt.Errorf("a time is NULL where none may be")
 	case v.InfinityModifier == pgtype.NegativeInfinity:
-		*m.into = time.Time{}
+		*m.into = firstTime
 	case v.InfinityModifier == pgtype.Infinity:
-		*m.into = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		*m.into = lastTime
 	default:
 		*m.into = v.Time
 	}

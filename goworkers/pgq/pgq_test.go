@@ -149,13 +149,13 @@ func TestCursorGivesAllEventsInSmallPortions(t *testing.T) {
 	insert(t, ctx, conn, want...)
 	tick(t, ctx, conn)
 	b := nextBatch(t, ctx, conn, "c")
-	for _, fetch := range []int{1, 3, 5, 10, 11} {
+	for _, fetch := range []int{0, 1, 3, 5, 10, 11} {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []string
-		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, fetch, "") {
+		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, pgq.Portion{Events: fetch}, "") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,13 +167,13 @@ func TestCursorGivesAllEventsInSmallPortions(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("fetch %d: %v", fetch, got)
 		}
-		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, fetch, "ev_data in ('2', '7')") {
+		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, pgq.Portion{Events: fetch}, "ev_data in ('2', '7')") {
 			if err != nil || ev.Data.String != "2" {
 				t.Errorf("fetch %d: first with a condition = %v, %v", fetch, ev, err)
 			}
 			break // leaves no cursor behind, or the next would fail
 		}
-		for _, err := range pgq.BatchEvents(ctx, tx, b.ID, fetch, "") {
+		for _, err := range pgq.BatchEvents(ctx, tx, b.ID, pgq.Portion{Events: fetch}, "") {
 			if err != nil {
 				t.Error(err)
 			}
@@ -194,14 +194,14 @@ func TestCursorTellsItsErrors(t *testing.T) {
 		answer func(error) bool
 	}{
 		{"no such batch", 1, 4711, "", pgq.IsBatchNotFound},
-		{"no fetch", 0, 4711, "", func(err error) bool { return strings.Contains(err.Error(), "cannot fetch 0 events") }},
+		{"no number of events", -1, 4711, "", func(err error) bool { return strings.Contains(err.Error(), "cannot read -1 events") }},
 	} {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n := 0
-		for _, err := range pgq.BatchEvents(ctx, tx, c.batch, c.fetch, c.where) {
+		for _, err := range pgq.BatchEvents(ctx, tx, c.batch, pgq.Portion{Events: c.fetch}, c.where) {
 			n++
 			if err == nil || !c.answer(err) {
 				t.Errorf("%s: %v", c.name, err)
@@ -230,7 +230,7 @@ func TestFromTablesChoosesByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, 100, pgq.FromTables(chosen...)) {
+		for ev, err := range pgq.BatchEvents(ctx, tx, b.ID, pgq.Portion{Events: 100}, pgq.FromTables(chosen...)) {
 			if err != nil {
 				t.Fatal(err)
 			}
