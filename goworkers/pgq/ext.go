@@ -5,6 +5,7 @@ package pgq
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -74,6 +75,55 @@ const setEventDoneSQL = `select pgq_ext.set_event_done($1, $2, $3)`
 func SetEventDone(ctx context.Context, db DB, consumer string, batch, event int64) (set bool, err error) {
 	err = db.QueryRow(ctx, setEventDoneSQL, consumer, batch, event).Scan(&set)
 	return set, wrap(err, "note event %d of batch %d of consumer %q as done", event, batch, consumer)
+}
+
+// Aside is an event that is not done with its batch, and what shall become of it at
+// the queue.
+type Aside struct {
+	Event  int64
+	Dead   bool          // give it up; else it shall come again
+	After  time.Duration // after so long, in whole seconds (rounded up)
+	Reason string        // why; "" is none
+}
+
+const setEventsAsideSQL = `select pgq_ext.set_events_aside($1, $2, $3::bigint[], $4::integer[], $5::text[])`
+
+// SetEventsAside notes what shall become of some of the batch's events, behind
+// SetBatchDone or SetLastTick in their transaction. A consumer that notes ticks gives
+// the tick for the batch. The next batch's note removes these.
+func SetEventsAside(ctx context.Context, db DB, consumer string, batch int64, events []Aside) error {
+	ids := make([]int64, len(events))
+	retry := make([]*int64, len(events))
+	reasons := make([]*string, len(events))
+	for i := range events {
+		ids[i] = events[i].Event
+		reasons[i] = nonempty(events[i].Reason)
+		if !events[i].Dead {
+			seconds := wholeSeconds(events[i].After)
+			retry[i] = &seconds
+		}
+	}
+	_, err := db.Exec(ctx, setEventsAsideSQL, consumer, batch, ids, retry, reasons)
+	return wrap(err, "note %d events of batch %d of consumer %q as put aside", len(events), batch, consumer)
+}
+
+const getEventsAsideSQL = `select event_id, retry_seconds, coalesce(reason, '') from pgq_ext.get_events_aside($1, $2) order by event_id`
+
+// GetEventsAside returns what SetEventsAside has noted for the batch, by event.
+func GetEventsAside(ctx context.Context, db DB, consumer string, batch int64) ([]Aside, error) {
+	rows, err := db.Query(ctx, getEventsAsideSQL, consumer, batch)
+	if err != nil {
+		return nil, wrap(err, "ask for the events of batch %d of consumer %q that are put aside", batch, consumer)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Aside, err error) {
+		var seconds *int64
+		err = row.Scan(&a.Event, &seconds, &a.Reason)
+		if a.Dead = seconds == nil; !a.Dead {
+			a.After = time.Duration(*seconds) * time.Second
+		}
+		return a, err
+	})
+	return list, wrap(err, "ask for the events of batch %d of consumer %q that are put aside", batch, consumer)
 }
 
 const extVersionSQL = `select pgq_ext.version()`

@@ -2,7 +2,9 @@ package pgq_test
 
 import (
 	"context"
+	"slices"
 	"testing"
+	"time"
 
 	"goworkers/internal/pgtest"
 	"goworkers/pgq"
@@ -78,6 +80,40 @@ func TestExtRemembersEventsOfOneBatch(t *testing.T) {
 	done(1, 10, true)
 	set(2, 11, true)
 	done(1, 10, false)
+}
+
+func TestExtRemembersEventsThatArePutAside(t *testing.T) {
+	t.Parallel()
+	ctx, conn := context.Background(), pgtest.DB(t, "pgq_ext").Conn(t)
+	if _, err := pgq.SetBatchDone(ctx, conn, "c", 1); err != nil {
+		t.Fatal(err)
+	}
+	want := []pgq.Aside{
+		{Event: 3, After: 90 * time.Second, Reason: "busy"},
+		{Event: 5, Dead: true, Reason: "no such user"},
+		{Event: 7},
+		{Event: 9, Dead: true},
+	}
+	if err := pgq.SetEventsAside(ctx, conn, "c", 1, want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pgq.GetEventsAside(ctx, conn, "c", 1); err != nil || !slices.Equal(got, want) {
+		t.Errorf("GetEventsAside = %+v, %v", got, err)
+	}
+	for _, other := range []struct {
+		consumer string
+		batch    int64
+	}{{"c", 2}, {"d", 1}} {
+		if got, err := pgq.GetEventsAside(ctx, conn, other.consumer, other.batch); err != nil || len(got) != 0 {
+			t.Errorf("GetEventsAside(%+v) = %+v, %v", other, got, err)
+		}
+	}
+	if _, err := pgq.SetBatchDone(ctx, conn, "c", 2); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pgq.GetEventsAside(ctx, conn, "c", 1); err != nil || len(got) != 0 {
+		t.Errorf("GetEventsAside of the batch before = %+v, %v", got, err)
+	}
 }
 
 func TestMissingExtensionIsTold(t *testing.T) {

@@ -50,6 +50,9 @@ is "users' grants are in the dump" grep -q 'GRANT .* ON FUNCTION pgq_coop.finish
 is "which is that of a fresh installation" same "$dir/fresh.dump" "$dir/old.dump"
 is "batches that were done are" gives 't|f|t|7' \
     "select pgq_ext.is_batch_done('mover', 41), pgq_ext.is_batch_done('mover', 42), pgq_ext.set_batch_done('mover', 42), pgq_ext.get_last_tick('mover')"
+is "events are put aside" gives 't|1' \
+    "select pgq_ext.set_batch_done('mover', 44), pgq_ext.set_events_aside('mover', 44, array[43], array[60], array['why'])"
+is "and found again" gives '43|60|why' "select * from pgq_ext.get_events_aside('mover', 44)"
 is "workers share a consumer" gives 1 \
     "select pgq.create_queue('q') * pgq_coop.register_subconsumer('q', 'main', 'one')"
 # Before pgq itself is updated pgq_coop is not.

@@ -2,6 +2,7 @@ create or replace function pgq_ext.set_batch_done(a_consumer text, a_subconsumer
 returns boolean as $$
 -- ----------------------------------------------------------------------
 -- Records, in the transaction that applies it, that the batch is applied here.
+-- The events that the consumer had put aside of the batch before are forgotten.
 --
 -- Parameters:
 --      a_consumer      - consumer name
@@ -13,7 +14,7 @@ returns boolean as $$
 --      false   - the batch is done already: apply nothing
 --
 -- Tables written:
---      pgq_ext.completed_batch
+--      pgq_ext.completed_batch, pgq_ext.event_aside
 --
 -- Locks taken:
 --      the consumer's row, so that of two that apply the same batch at the
@@ -33,7 +34,13 @@ begin
         on conflict (consumer_id, subconsumer_id) do update
        set last_batch_id = excluded.last_batch_id
      where c.last_batch_id <> excluded.last_batch_id;
-    return found;
+    if not found then
+        return false;
+    end if;
+    delete from pgq_ext.event_aside a
+     where a.consumer_id = a_consumer
+       and a.subconsumer_id = a_subconsumer;
+    return true;
 end;
 $$ language plpgsql security definer set search_path = pg_catalog, pg_temp;
 

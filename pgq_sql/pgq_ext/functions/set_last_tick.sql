@@ -1,7 +1,9 @@
 create or replace function pgq_ext.set_last_tick(a_consumer text, a_subconsumer text, a_tick_id bigint)
 returns integer as $$
 -- ----------------------------------------------------------------------
--- Records, in the transaction that applies the batch, its closing tick.
+-- Records, in the transaction that applies the batch, its closing tick. If that is
+-- another one than before, the events that the consumer had put aside of the batch
+-- before are forgotten.
 --
 -- Parameters:
 --      a_consumer      - consumer name
@@ -14,7 +16,7 @@ returns integer as $$
 --      1
 --
 -- Tables written:
---      pgq_ext.completed_tick
+--      pgq_ext.completed_tick, pgq_ext.event_aside
 --
 -- Locks taken:
 --      the consumer's row
@@ -30,10 +32,16 @@ begin
          where c.consumer_id = a_consumer
            and c.subconsumer_id = a_subconsumer;
     else
-        insert into pgq_ext.completed_tick (consumer_id, subconsumer_id, last_tick_id)
+        insert into pgq_ext.completed_tick as c (consumer_id, subconsumer_id, last_tick_id)
         values (a_consumer, a_subconsumer, a_tick_id)
             on conflict (consumer_id, subconsumer_id) do update
-           set last_tick_id = excluded.last_tick_id;
+           set last_tick_id = excluded.last_tick_id
+         where c.last_tick_id <> excluded.last_tick_id;
+    end if;
+    if found then
+        delete from pgq_ext.event_aside a
+         where a.consumer_id = a_consumer
+           and a.subconsumer_id = a_subconsumer;
     end if;
     return 1;
 end;

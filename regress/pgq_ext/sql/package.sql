@@ -34,17 +34,23 @@ create role regress_stranger;
 set role regress_writer;
 select pgq_ext.set_batch_done('mover', 1), pgq_ext.set_last_tick('mover', 2), pgq_ext.set_event_done('mover', 3, 4);
 select pgq_ext.is_batch_done('mover', 1), pgq_ext.get_last_tick('mover'), pgq_ext.is_event_done('mover', 3, 4);
+select pgq_ext.set_events_aside('mover', 1, array[5], array[6], array['why']);
+select * from pgq_ext.get_events_aside('mover', 1);
 select last_batch_id from pgq_ext.completed_batch;
+select event_id from pgq_ext.event_aside;
 delete from pgq_ext.completed_batch;
+delete from pgq_ext.event_aside;
 reset role;
 set role regress_stranger;
 select pgq_ext.version() is not null as version;
 select pgq_ext.set_batch_done('mover', 2);
 select pgq_ext.is_batch_done('mover', 1);
+select pgq_ext.set_events_aside('mover', 1, array[5], array[6], array['why']);
+select * from pgq_ext.get_events_aside('mover', 1);
 select * from pgq_ext.completed_batch;
 reset role;
 drop role regress_writer, regress_stranger;
-truncate pgq_ext.completed_batch, pgq_ext.completed_tick, pgq_ext.completed_event, pgq_ext.partial_batch;
+truncate pgq_ext.completed_batch, pgq_ext.completed_tick, pgq_ext.completed_event, pgq_ext.partial_batch, pgq_ext.event_aside;
 
 -- a definer's function does not follow the caller's search_path
 create schema trap;
