@@ -86,22 +86,22 @@ type Batch struct {
 	events   iter.Seq2[*pgq.Event, error]
 	progress func()
 	read     int   // events given so far
+	first    int64 // id of the first of them ...
+	last     int64 // ... and of the last
 	opened   bool  // Events was called
 	fault    error // of reading; the batch cannot be kept then
-	canRetry bool
-	verdicts map[int64]verdict // of events that are put aside
-	putAside []int64           // keys of verdicts in the order of the calls
+
+	noRetry error // why single events cannot be put aside; nil if they can
+	noFail  error // why they cannot be given up
+	aside   []pgq.Aside
+	asideAt map[int64]int // where in aside an event is
 }
 
-// verdict is what shall become of an event that is put aside. Events with the same
-// go to the server together.
-type verdict struct {
-	after  time.Duration
-	reason string
-	dead   bool
-}
-
-var errReadTwice = errors.New("the events of a batch can be read only once")
+var (
+	errReadTwice = errors.New("the events of a batch can be read only once")
+	errNotOpen   = errors.New("the batch is not open any more")
+	errNotRead   = errors.New("it is none of the events that the batch has given so far")
+)
 
 // Events gives the events by id, in small portions from the server; it can be
 // read once. After an error nothing more comes, and the batch is undone whatever
@@ -120,7 +120,11 @@ func (b *Batch) Events() iter.Seq2[*pgq.Event, error] {
 				yield(nil, err)
 				return
 			}
+			if b.read == 0 {
+				b.first = ev.ID
+			}
 			b.read++
+			b.last = ev.ID
 			b.Progress()
 			if !yield(ev, nil) {
 				return
@@ -144,62 +148,76 @@ func (b *Batch) Progress() {
 // event waits at least that long, doubled for each retry it has had, so that after
 // may be 0; with max_retries it is dead when it was retried so often.
 //
-// Only a Consumer can do it: a consumer with a target of its own commits there
-// before it finishes the batch at the source, and a crash between the two would
-// lose the wish. There Retry returns an error; note the event in a table of the
-// target instead.
+// The event comes with a later batch, so events behind it are done before it, those
+// of the same key, too.
+//
+// A consumer with a target of its own notes the wish there, with the batch's effects,
+// and carries it out when it finishes the batch; that needs pgq_ext 4.0.
 func (b *Batch) Retry(ev *pgq.Event, after time.Duration) error {
-	return b.setAside(ev, verdict{after: after})
+	return b.setAside(pgq.Aside{Event: ev.ID, After: after})
 }
 
 // RetryFor is Retry with the reason, which is kept if it was the last retry.
 func (b *Batch) RetryFor(ev *pgq.Event, after time.Duration, reason string) error {
-	return b.setAside(ev, verdict{after: after, reason: reason})
+	return b.setAside(pgq.Aside{Event: ev.ID, After: after, Reason: reason})
 }
 
 // Fail gives the event up: it is dead, and waits with the reason for a person, who
-// has it retried or deleted (pgqadm dlq). As with Retry, only a Consumer can do it.
-// It needs pgq 4.0. Of several wishes for one event the last counts.
+// has it retried or deleted (pgqadm dlq). It needs pgq 4.0. Of several wishes for one
+// event the last counts.
 func (b *Batch) Fail(ev *pgq.Event, reason string) error {
-	return b.setAside(ev, verdict{reason: reason, dead: true})
+	return b.setAside(pgq.Aside{Event: ev.ID, Dead: true, Reason: reason})
 }
 
-func (b *Batch) setAside(ev *pgq.Event, v verdict) error {
-	if !b.canRetry {
-		return fmt.Errorf("put event %d aside: a consumer with a target database cannot put single events back", ev.ID)
+func (b *Batch) setAside(a pgq.Aside) error {
+	why := b.noRetry
+	if why == nil && a.Dead {
+		why = b.noFail
 	}
-	if _, found := b.verdicts[ev.ID]; !found {
-		b.putAside = append(b.putAside, ev.ID)
+	if why == nil && (b.read == 0 || a.Event < b.first || a.Event > b.last) {
+		why = errNotRead
 	}
-	b.verdicts[ev.ID] = v
+	if why != nil {
+		return fmt.Errorf("put event %d of batch %d of queue %q aside: %w", a.Event, b.ID, b.Queue, why)
+	}
+	if i, found := b.asideAt[a.Event]; found {
+		b.aside[i] = a
+		return nil
+	}
+	if b.asideAt == nil {
+		b.asideAt = map[int64]int{}
+	}
+	b.asideAt[a.Event] = len(b.aside)
+	b.aside = append(b.aside, a)
 	return nil
 }
 
-// sendAside tells the server of the events that are put aside. modern is a schema
-// that takes many at once.
-func (b *Batch) sendAside(ctx context.Context, tx pgx.Tx, modern bool) error {
-	var order []verdict
-	same := map[verdict][]int64{}
-	for _, id := range b.putAside {
-		v := b.verdicts[id]
-		if _, found := same[v]; !found {
-			order = append(order, v)
+// sendAside tells the server of events that are put aside; those with the same wish
+// go together. modern is a schema that takes many at once.
+func sendAside(ctx context.Context, tx pgx.Tx, batch int64, aside []pgq.Aside, modern bool) error {
+	var order []pgq.Aside
+	same := map[pgq.Aside][]int64{}
+	for _, a := range aside {
+		id := a.Event
+		a.Event = 0
+		if _, found := same[a]; !found {
+			order = append(order, a)
 		}
-		same[v] = append(same[v], id)
+		same[a] = append(same[a], id)
 	}
-	for _, v := range order {
-		if modern && !v.dead {
-			if _, err := pgq.EventRetryMany(ctx, tx, b.ID, same[v], v.after, v.reason); err != nil {
+	for _, a := range order {
+		if modern && !a.Dead {
+			if _, err := pgq.EventRetryMany(ctx, tx, batch, same[a], a.After, a.Reason); err != nil {
 				return err
 			}
 			continue
 		}
-		for _, id := range same[v] {
+		for _, id := range same[a] {
 			var err error
-			if v.dead {
-				_, err = pgq.EventFailed(ctx, tx, b.ID, id, v.reason)
+			if a.Dead {
+				_, err = pgq.EventFailed(ctx, tx, batch, id, a.Reason)
 			} else {
-				_, err = pgq.EventRetry(ctx, tx, b.ID, id, v.after)
+				_, err = pgq.EventRetry(ctx, tx, batch, id, a.After)
 			}
 			if err != nil {
 				return err
@@ -250,15 +268,15 @@ func (c *Consumer) work(ctx context.Context) (more bool, err error) {
 	if next == nil || err != nil {
 		return false, err
 	}
-	b := &Batch{Batch: next, canRetry: true, verdicts: map[int64]verdict{}}
+	b := c.newBatch(next)
 	if err := inTx(ctx, src, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if err := c.handle(ctx, tx, tx, b, c.handler); err != nil {
 			return err
 		}
-		if err := b.sendAside(ctx, tx, c.modern); err != nil {
+		if err := sendAside(ctx, tx, b.ID, b.aside, c.modern); err != nil {
 			return err
 		}
-		finished, err := pgq.FinishBatch(ctx, tx, b.ID)
+		finished, err := c.finish(ctx, tx, b.ID)
 		if err == nil && !finished {
 			return c.lost(b)
 		}
@@ -277,8 +295,9 @@ type source struct {
 	log     logrus.FieldLogger
 	metrics consumerMetrics
 
-	registered bool // asked for once in a process; see next
-	modern     bool // the schema is of 4.0 or newer
+	registered bool   // asked for once in a process; see next
+	version    string // of the schema
+	modern     bool   // it is of 4.0 or newer
 	ear        ear
 	worker     string       // its name, where the consumer is shared
 	lane       int          // its number among the workers of this process
@@ -388,7 +407,7 @@ func (s *source) checkVersion(ctx context.Context, src *pgx.Conn) error {
 		return fmt.Errorf("%s: the database has pgq %s, but 3.0 or newer is needed; update it with: alter extension pgq update (%w)",
 			s.job.Config.Key("src_db"), version, errTooOld)
 	}
-	s.modern = !strings.HasPrefix(version, "3")
+	s.version, s.modern = version, !strings.HasPrefix(version, "3")
 	return nil
 }
 
@@ -407,14 +426,15 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 		}
 	}
 	var b *pgq.Batch
-	if s.cfg.Slots > 0 {
+	switch {
+	case s.cfg.Slots > 0:
 		if b, err = pgq.NextSlotBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.worker, s.cfg.WorkerTimeout); b != nil {
 			s.moved.Store(time.Now().UnixNano())
 			s.busy.Store(time.Now().UnixNano())
 		}
-	} else if wish == (pgq.Wish{}) {
+	case wish == (pgq.Wish{}):
 		b, err = pgq.NextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
-	} else {
+	default:
 		b, err = pgq.NextBatchCustom(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, wish)
 	}
 	if err != nil {
@@ -439,6 +459,15 @@ func (s *source) ready(ctx context.Context) (*pgx.Conn, error) {
 	return src, nil
 }
 
+// newBatch is a batch for a handler.
+func (s *source) newBatch(next *pgq.Batch) *Batch {
+	b := &Batch{Batch: next}
+	if !s.modern {
+		b.noFail = fmt.Errorf("the database in src_db has pgq %s, but 4.0 or newer is needed; update it with: alter extension pgq update", s.version)
+	}
+	return b
+}
+
 // handle gives the batch to the handler; its events come through reader.
 func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handler Handler) error {
 	portion := pgq.Portion{Events: s.cfg.LazyFetch}
@@ -458,6 +487,41 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 		return b.fault
 	case err != nil:
 		return fmt.Errorf("apply batch %d of queue %q: %w", b.ID, b.Queue, err)
+	}
+	return nil
+}
+
+// finish ends a batch at the queue; it says false when the batch is not open any more.
+func (s *source) finish(ctx context.Context, db pgq.DB, batch int64) (finished bool, err error) {
+	return pgq.FinishBatch(ctx, db, batch)
+}
+
+// finishNoted ends a batch that is noted as done elsewhere, and puts those of its
+// events aside that are noted to be. It does both or nothing; whoever was faster did
+// the same.
+func (s *source) finishNoted(ctx context.Context, src *pgx.Conn, batch int64, aside []pgq.Aside) error {
+	finished, err := false, error(nil)
+	if len(aside) == 0 {
+		finished, err = s.finish(ctx, src, batch)
+	} else {
+		err = inTx(ctx, src, pgx.TxOptions{}, func(tx pgx.Tx) error {
+			if err := sendAside(ctx, tx, batch, aside, s.modern); err != nil {
+				return err
+			}
+			if finished, err = s.finish(ctx, tx, batch); err == nil && !finished {
+				err = errNotOpen
+			}
+			return err
+		})
+	}
+	if errors.Is(err, errNotOpen) || pgq.IsBatchNotFound(err) {
+		finished, err = false, nil
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	if !finished {
+		s.log.WithField("batch_id", batch).Warn("batch was finished by somebody else: is there another process with this consumer's or worker's name?")
 	}
 	return nil
 }

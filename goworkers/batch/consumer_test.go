@@ -96,7 +96,7 @@ func apply(ctx context.Context, tx pgx.Tx, batch *Batch) error {
 	return nil
 }
 
-// kinds are the three consumers, made with one handler.
+// kinds are the consumers whose effects are in a database, made with one handler.
 var kinds = []struct {
 	name string
 	make func(*Job, RemoteConfig, Handler) (Worker, error)
@@ -313,34 +313,6 @@ func TestConsumerPutsManyEventsAside(t *testing.T) {
 	}
 }
 
-func TestRemoteConsumersRefuseToRetry(t *testing.T) {
-	for _, kind := range kinds[1:] {
-		t.Run(kind.name, func(t *testing.T) {
-			t.Parallel()
-			r := setupRoad(t)
-			r.register(t)
-			r.produce(t, "a")
-			config := r.config(r.src, r.dst)
-			job, _ := setupJob(t, config.JobConfig)
-			worker, err := kind.make(job, config, func(_ context.Context, _ pgx.Tx, batch *Batch) error {
-				for ev, err := range batch.Events() {
-					if err != nil {
-						return err
-					}
-					return batch.Retry(ev, time.Second)
-				}
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := drain(worker); err == nil || !strings.Contains(err.Error(), "cannot put single events back") {
-				t.Errorf("error = %v", err)
-			}
-		})
-	}
-}
-
 func TestConsumersReadAsConfigured(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -384,6 +356,13 @@ func TestConsumersReadAsConfigured(t *testing.T) {
 				t.Errorf("batches %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestLostPositionCanBeCopied(t *testing.T) {
+	err := &LostPositionError{Queue: "it's", Consumer: "o'c", PrevTick: 4, Tick: 5, Target: 3}
+	if want := "select pgq.register_consumer_at('it''s', 'o''c', 3); if the source is right, run on the target: select pgq_ext.set_last_tick('o''c', 4)"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
 	}
 }
 
@@ -664,8 +643,8 @@ func TestTwoProcessesOfOneNameDoNotDouble(t *testing.T) {
 			}
 			errFirst := drain(worker)
 			errSecond := <-second
-			// Of a Consumer the later one fails, since its batch is gone.
-			if kind.name != "Consumer" && (errFirst != nil || errSecond != nil) {
+			// In the queue's database the later one fails, since its batch is gone.
+			if kind.here(r) == r.dst && (errFirst != nil || errSecond != nil) {
 				t.Errorf("errors: %v, %v", errFirst, errSecond)
 			}
 			if got := applied(t, kind.here(r)); !slices.Equal(got, []string{"a", "b"}) {

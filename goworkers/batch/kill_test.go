@@ -102,74 +102,92 @@ func TestConsumersSurviveAStopAtAnyStep(t *testing.T) {
 const consumerEnv = "BATCH_TEST_CONSUMER"
 
 func consume(path string) {
-	var cfg RemoteConfig
+	var cfg struct {
+		RemoteConfig
+		Kind string `ini:"kind" required:"true"`
+	}
 	err := mainRun(context.Background(), "consumer", &cfg, []string{path}, os.Stdout, os.Stderr, func(job *Job) (Worker, error) {
-		return NewRemoteConsumer(job, cfg, apply)
+		for _, kind := range kinds {
+			if kind.name == cfg.Kind {
+				return kind.make(job, cfg.RemoteConfig, apply)
+			}
+		}
+		return nil, Usagef("no kind %q", cfg.Kind)
 	})
 	os.Exit(Report(os.Stderr, "consumer", err))
 }
 
-// The same with a process that is killed, and another one that goes on.
-func TestAConsumerProcessIsKilledAtAnyStep(t *testing.T) {
-	t.Parallel()
-	r := setupRoad(t)
-	r.register(t)
-	r.notify(t, true)
-	faults := pgtest.NewFaults(t)
-	ini := writeIni(t, fmt.Sprintf("[consumer]\njob_name = %s\nqueue_name = %s\npgq_lazy_fetch = 2\nsrc_db = %s\ndst_db = %s\n",
-		testConsumer, testQueue, faults.Through(t, r.src).DSN, faults.Through(t, r.dst).DSN))
+// process runs this program again, with one variable more, until done says true; then
+// it is killed.
+func process(t *testing.T, variable, what string, done func() bool) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(what string, done func() bool) {
-		t.Helper()
-		var out bytes.Buffer
-		process := exec.Command(self)
-		process.Env = append(os.Environ(), consumerEnv+"="+ini)
-		process.Stderr = &out
-		if err := process.Start(); err != nil {
-			t.Fatal(err)
+	var out bytes.Buffer
+	process := exec.Command(self)
+	process.Env = append(os.Environ(), variable)
+	process.Stderr = &out
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+		if t.Failed() {
+			t.Logf("the process said:\n%s", out.String())
 		}
-		defer func() {
-			_ = process.Process.Kill()
-			_ = process.Wait()
-			if t.Failed() {
-				t.Logf("the process said:\n%s", out.String())
+	}()
+	pgtest.Eventually(t, time.Minute, what, done)
+}
+
+// finishedSQL says that everything is done at the queue.
+const finishedSQL = `select bool_and(sub_batch is null) and max(sub_last_tick) = (select max(tick_id) from pgq.tick) from pgq.subscription`
+
+// The same with a process that is killed, and another one that goes on: also between the
+// target's commit and the end of the batch, so that the batch comes twice.
+func TestAConsumerProcessIsKilledAtAnyStep(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := setupRoad(t)
+			r.register(t)
+			r.notify(t, true)
+			faults := pgtest.NewFaults(t)
+			ini := writeIni(t, fmt.Sprintf("[consumer]\nkind = %s\njob_name = %s\nqueue_name = %s\npgq_lazy_fetch = 2\nsrc_db = %s\ndst_db = %s\n",
+				kind.name, testConsumer, testQueue, faults.Through(t, r.src).DSN, faults.Through(t, r.dst).DSN))
+			var want []string
+			produce := func() {
+				t.Helper()
+				data := fmt.Sprintf("%05d", len(want))
+				want = append(want, data)
+				r.produce(t, data)
 			}
-		}()
-		pgtest.Eventually(t, time.Minute, what, done)
+			all := func() bool {
+				return len(applied(t, kind.here(r))) >= len(want) && pgtest.Value[bool](t, r.src, finishedSQL)
+			}
+			produce()
+			faults.Count()
+			process(t, consumerEnv+"="+ini, "the events are applied", all)
+			steps := faults.Steps()
+			for step := 1; step <= steps; step++ {
+				produce()
+				if step%2 == 0 {
+					faults.CutBefore(step)
+				} else {
+					faults.CutAfter(step)
+				}
+				process(t, consumerEnv+"="+ini, fmt.Sprintf("step %d of %d comes", step, steps), faults.Cut)
+			}
+			faults.Count()
+			process(t, consumerEnv+"="+ini, "the events are applied", all)
+			if got := applied(t, kind.here(r)); !slices.Equal(got, want) {
+				t.Errorf("applied %v\nwant    %v", got, want)
+			}
+			t.Logf("killed at each of %d steps", steps)
+		})
 	}
-	var want []string
-	produce := func() {
-		t.Helper()
-		data := fmt.Sprintf("%05d", len(want))
-		want = append(want, data)
-		r.produce(t, data)
-	}
-	all := func() bool { return len(applied(t, r.dst)) >= len(want) }
-	finished := func() bool {
-		return pgtest.Value[bool](t, r.src, `select sub_batch is null and sub_last_tick = (select max(tick_id) from pgq.tick) from pgq.subscription`)
-	}
-	produce()
-	faults.Count()
-	run("the events are applied", func() bool { return all() && finished() })
-	steps := faults.Steps()
-	for step := 1; step <= steps; step++ {
-		produce()
-		if step%2 == 0 {
-			faults.CutBefore(step)
-		} else {
-			faults.CutAfter(step)
-		}
-		run(fmt.Sprintf("step %d of %d comes", step, steps), faults.Cut)
-	}
-	faults.Count()
-	run("the events are applied", func() bool { return all() && finished() })
-	if got := applied(t, r.dst); !slices.Equal(got, want) {
-		t.Errorf("applied %v\nwant    %v", got, want)
-	}
-	t.Logf("killed at each of %d steps", steps)
 }
 
 // The kill test is worth something only if it can fail: a handler that writes
@@ -210,44 +228,82 @@ func TestAStopShowsEffectsOutsideTheTransaction(t *testing.T) {
 	}
 }
 
-// A server that goes away and comes back, under the job's own loop.
-func TestConsumerGoesOnAfterARestartOfItsServer(t *testing.T) {
+// Servers that go away in the middle of a batch and come back, under the job's own loop:
+// the source's, while the handler has applied some of the events, and the target's.
+func TestConsumersGoOnAfterARestartOfAServer(t *testing.T) {
 	t.Parallel()
-	server := pgtest.Server(t)
-	r := &road{src: server.DB(t, "pgq"), dst: pgtest.DB(t, "pgq_ext")}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	r.conn = r.src.Conn(t)
-	if _, err := pgq.CreateQueue(ctx, r.conn, testQueue); err != nil {
-		t.Fatal(err)
+	servers := map[string]*pgtest.PrivateServer{"source": pgtest.Server(t), "target": pgtest.Server(t)}
+	var odd = []string{"Łódź 'quoted' \\ back", "", "tab\tand\nline", strings.Repeat("long ", 20_000)}
+	type mode struct {
+		name  string
+		sides []string
+		make  func(*Job, RemoteConfig, Handler) (Worker, error)
+		here  func(*road) *pgtest.Database
 	}
-	r.dst.Exec(t, "create table public.applied (n int, data text)")
-	r.register(t)
-	config := r.config(r.src, r.dst)
-	config.LoopDelay, config.ExceptionSleep = time.Millisecond, time.Millisecond
-	config.LogLevel = "info"
-	job, log := setupJob(t, config.JobConfig)
-	worker, err := NewRemoteConsumer(job, config, apply)
-	if err != nil {
-		t.Fatal(err)
+	var modes []mode
+	for _, kind := range kinds {
+		m := mode{kind.name, []string{"source"}, kind.make, kind.here}
+		if strings.HasPrefix(kind.name, "Remote") || strings.HasPrefix(kind.name, "Serial") {
+			m.sides = append(m.sides, "target")
+		}
+		modes = append(modes, m)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- job.Run(ctx, worker.Work) }()
-
-	r.produce(t, "a")
-	r.dst.WaitFor(t, "select count(*) = 1 from public.applied")
-	server.Stop(t)
-	pgtest.Eventually(t, 10*time.Second, "the loss is in the log", func() bool { return strings.Contains(log.String(), "work failed") })
-	server.Start(t)
-	r.conn = r.src.Conn(t)
-	r.produce(t, "b")
-	r.dst.WaitFor(t, "select count(*) = 2 from public.applied")
-	pgtest.Eventually(t, 10*time.Second, "the recovery is in the log", func() bool { return strings.Contains(log.String(), "recovered") })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Run = %v", err)
-	}
-	if got := applied(t, r.dst); !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("applied %v", got)
+	for _, m := range modes {
+		for _, side := range m.sides {
+			t.Run(m.name+"/"+side, func(t *testing.T) {
+				r := &road{src: servers["source"].DB(t, "pgq", "pgq_coop"), dst: servers["target"].DB(t, "pgq_ext")}
+				r.conn = r.src.Conn(t)
+				if _, err := pgq.CreateQueue(context.Background(), r.conn, testQueue); err != nil {
+					t.Fatal(err)
+				}
+				for _, db := range []*pgtest.Database{r.src, r.dst} {
+					db.Exec(t, "create table public.applied (n int, data text)")
+				}
+				r.register(t)
+				config := r.config(r.src, r.dst)
+				config.LoopDelay, config.ExceptionSleep = time.Millisecond, time.Millisecond
+				config.LogLevel = "info"
+				job, log := setupJob(t, config.JobConfig)
+				restart := true
+				worker, err := m.make(job, config, func(ctx context.Context, tx pgx.Tx, batch *Batch) error {
+					for ev, err := range batch.Events() {
+						if err != nil {
+							return err
+						}
+						if _, err := tx.Exec(ctx, "insert into public.applied values ($1, $2)", ev.ID, ev.Data); err != nil {
+							return err
+						}
+						if restart && batch.read == 2 {
+							restart = false
+							servers[side].Restart(t)
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				ended := make(chan error, 1)
+				r.produce(t, odd...)
+				go func() { ended <- job.Run(ctx, worker.Work) }()
+				m.here(r).WaitFor(t, "select count(*) = $1 from public.applied", len(odd))
+				r.conn = r.src.Conn(t)
+				r.produce(t, "b")
+				r.src.WaitFor(t, finishedSQL)
+				pgtest.Eventually(t, 10*time.Second, "loss and recovery are in the log", func() bool {
+					return strings.Contains(log.String(), "work failed") && strings.Contains(log.String(), "recovered")
+				})
+				cancel()
+				if err := <-ended; err != nil {
+					t.Errorf("Run = %v", err)
+				}
+				got := pgtest.Value[[]string](t, m.here(r), "select array_agg(data order by n) from public.applied")
+				if want := append(slices.Clone(odd), "b"); !slices.Equal(got, want) {
+					t.Errorf("applied %.200q", got)
+				}
+			})
+		}
 	}
 }

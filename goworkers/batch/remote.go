@@ -7,8 +7,9 @@ package batch
 //	source  next_batch          the same batch comes until it is finished
 //	target  begin, note the batch or tick; was it noted before? then only finish
 //	source  read the events --> target  apply them
+//	        those that it wants again later, or gives up: note them
 //	target  commit
-//	source  finish_batch
+//	source  finish_batch; put aside what the note says, in the same transaction
 //
 // The note comes first, since it locks the consumer's place: should a second
 // process run under the same name, it waits and then sees the work as done.
@@ -16,6 +17,7 @@ package batch
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +58,7 @@ func NewRemoteConsumer(job *Job, cfg RemoteConfig, handler Handler) (*RemoteCons
 func (c *RemoteConsumer) Work(ctx context.Context) (more bool, err error) {
 	return c.apply(ctx, func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error) {
 		return pgq.SetBatchDone(ctx, tx, b.Consumer, b.ID)
-	})
+	}, func(b *pgq.Batch) int64 { return b.ID })
 }
 
 // target is the side of a consumer that faces the database it applies to.
@@ -65,7 +67,8 @@ type target struct {
 	dst     ConnString
 	handler Handler
 
-	looked bool // at the target once in a process; see look
+	looked  bool  // at the target once in a process; see look
+	noAside error // why the target cannot note events to put aside
 }
 
 func newTarget(job *Job, cfg RemoteConfig, handler Handler) (target, error) {
@@ -81,8 +84,9 @@ func (t *target) targetDB(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // apply does one batch. note writes into the target's transaction that the batch
-// is done, and says false when that was written before.
-func (t *target) apply(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error)) (more bool, err error) {
+// is done, and says false when that was written before. key is what the target
+// knows the batch by.
+func (t *target) apply(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (fresh bool, err error), key func(b *pgq.Batch) int64) (more bool, err error) {
 	started := time.Now()
 	src, next, err := t.next(ctx)
 	if err != nil {
@@ -95,15 +99,26 @@ func (t *target) apply(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (
 	if err != nil {
 		return false, err
 	}
-	b := &Batch{Batch: next}
+	b := t.newBatch(next)
+	b.noRetry = t.noAside
 	fresh := false
 	err = inTx(ctx, dst, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		if fresh, err = note(tx, next); err != nil || !fresh {
+		if fresh, err = note(tx, next); err != nil {
 			return t.explainTarget(err)
 		}
-		return inTx(ctx, src, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(reader pgx.Tx) error {
+		if !fresh {
+			if t.noAside == nil {
+				b.aside, err = pgq.GetEventsAside(ctx, tx, b.Consumer, key(next))
+			}
+			return err
+		}
+		err := inTx(ctx, src, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(reader pgx.Tx) error {
 			return t.handle(ctx, reader, tx, b, t.handler)
 		})
+		if err == nil && len(b.aside) > 0 {
+			err = pgq.SetEventsAside(ctx, tx, b.Consumer, key(next), b.aside)
+		}
+		return err
 	})
 	if err != nil {
 		return false, err
@@ -111,12 +126,8 @@ func (t *target) apply(ctx context.Context, note func(tx pgx.Tx, b *pgq.Batch) (
 	if !fresh {
 		t.log.WithField("batch_id", b.ID).Info("batch was applied before, only to be finished")
 	}
-	finished, err := pgq.FinishBatch(ctx, src, b.ID)
-	if err != nil {
-		return false, t.explain(err)
-	}
-	if !finished {
-		t.log.WithField("batch_id", b.ID).Warn("batch was finished by somebody else: is there another process with this consumer's or worker's name?")
+	if err := t.finishNoted(ctx, src, b.ID, b.aside); err != nil {
+		return false, err
 	}
 	t.done(b, started)
 	return true, nil
@@ -133,8 +144,12 @@ func (t *target) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := pgq.ExtVersion(ctx, dst); err != nil {
+	version, err := pgq.ExtVersion(ctx, dst)
+	if err != nil {
 		return t.explainTarget(err)
+	}
+	if strings.HasPrefix(version, "3") {
+		t.noAside = fmt.Errorf("the database in dst_db has pgq_ext %s, but 4.0 or newer is needed; update it with: alter extension pgq_ext update", version)
 	}
 	t.looked = true
 	return nil
@@ -159,7 +174,10 @@ type LostPositionError struct {
 
 func (e *LostPositionError) Error() string {
 	return fmt.Sprintf("Lost position: batch %d..%d, dst has %d (queue %q, consumer %q); "+
-		"if the target is right, run on the source: select pgq.register_consumer_at('%[4]s', '%[5]s', %[3]d); "+
-		"if the source is right, run on the target: select pgq_ext.set_last_tick('%[5]s', %[1]d)",
-		e.PrevTick, e.Tick, e.Target, e.Queue, e.Consumer)
+		"if the target is right, run on the source: select pgq.register_consumer_at(%[6]s, %[7]s, %[3]d); "+
+		"if the source is right, run on the target: select pgq_ext.set_last_tick(%[7]s, %[1]d)",
+		e.PrevTick, e.Tick, e.Target, e.Queue, e.Consumer, quoteLiteral(e.Queue), quoteLiteral(e.Consumer))
 }
+
+// quoteLiteral writes a text as SQL has it, for people to copy.
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

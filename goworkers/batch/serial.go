@@ -64,7 +64,7 @@ func (c *SerialConsumer) work(ctx context.Context) (more bool, err error) {
 			Queue: b.Queue, Consumer: b.Consumer, Batch: b.ID,
 			PrevTick: b.PrevTick, Tick: b.Tick, Target: *last,
 		}
-	})
+	}, func(b *pgq.Batch) int64 { return b.Tick })
 }
 
 // names are those that the target knows the consumer by: one for each slot.

@@ -54,12 +54,10 @@ func TestCursorKeepsToItsBytes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, conn, db := setup(t)
 			var want []string
-			var events []pgq.Event
 			for i := range c.count {
 				want = append(want, fmt.Sprint(i, " ", strings.Repeat("x", c.sizes[i%len(c.sizes)])))
-				events = append(events, pgq.Event{Data: pgq.Text(want[i])})
 			}
-			if _, err := pgq.InsertEvents(ctx, conn, queue, events); err != nil {
+			if _, err := conn.Exec(ctx, `select pgq.insert_event($1, 't', d) from unnest($2::text[]) d`, queue, want); err != nil {
 				t.Fatal(err)
 			}
 			tick(t, ctx, conn)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # 009_pgq_old_schema.t: our ticker works on the schema of PgQ 3.5: it ticks, retries, tells its
 # metrics, and a queue that cannot be ticked does not stop the others, as it does under pgqd 3.5.
-# pgqadm does there what can be done, and says of the rest that it needs pgq 4.0.
+# Programs read batches of any size there. pgqadm does there what can be done, and says of the rest that it needs pgq 4.0.
 #
 # The schema is Debian's package, unpacked into a server of its own (scripts/deps has
 # downloaded it), never installed.
@@ -90,6 +90,8 @@ LIST
 is "a queue with consumers stays" prints "cannot drop queue, consumers still attached" drop a
 is "unregister works" admin 0 "consumer c removed from queue a" unregister a c
 is "drop works" admin 0 "queue a dropped" drop a
+is "programs read batches by portions" env SKYTOOLS_TEST_DSN="$server dbname=postgres" \
+    "$TOP/scripts/go" test -count=1 -run '^Test(Cursor(Gives|Keeps)|FromTables|EventsComeTheSame)' ./pgq
 sql "set client_min_messages = error; drop extension pgq; create extension pgq"
 sql "select pgq.create_queue('bad'), pgq.create_queue('good'), pgq.register_consumer('good', 'c')" >/dev/null
 sql "update pgq.queue set queue_ticker_max_lag = '0', queue_ticker_idle_period = '0';
