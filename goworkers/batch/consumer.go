@@ -299,11 +299,13 @@ type source struct {
 	version    string // of the schema
 	modern     bool   // it is of 4.0 or newer
 	ear        ear
-	worker     string       // its name, where the consumer is shared
-	lane       int          // its number among the workers of this process
-	busy       atomic.Int64 // when the batch began that it is at, in ns; 0 without one
-	moved      atomic.Int64 // when that batch was last seen to go on, in ns
-	lanes      *lanes       // all workers of this process, when there are several
+	member     string        // subconsumer_name of a CoopConsumer
+	deadAfter  time.Duration // its subconsumer_timeout
+	worker     string        // its name, where the consumer is shared
+	lane       int           // its number among the workers of this process
+	busy       atomic.Int64  // when the batch began that it is at, in ns; 0 without one
+	moved      atomic.Int64  // when that batch was last seen to go on, in ns
+	lanes      *lanes        // all workers of this process, when there are several
 }
 
 // side is for those that see only a lane.
@@ -372,7 +374,12 @@ func (s *source) Register(ctx context.Context) error {
 		}
 		return s.explain(err)
 	}
-	fresh, err := pgq.RegisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	var fresh bool
+	if s.member != "" {
+		fresh, err = pgq.RegisterSubconsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.member)
+	} else {
+		fresh, err = pgq.RegisterConsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
+	}
 	if fresh {
 		s.log.Info("consumer registered")
 	}
@@ -385,6 +392,10 @@ func (s *source) Unregister(ctx context.Context) (bool, error) {
 	src, err := s.db(ctx)
 	if err != nil {
 		return false, err
+	}
+	if s.member != "" {
+		gone, err := pgq.UnregisterSubconsumer(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.member, false)
+		return gone, s.explain(err)
 	}
 	unregister := pgq.UnregisterConsumer
 	if s.cfg.Slots > 0 {
@@ -432,6 +443,8 @@ func (s *source) next(ctx context.Context) (*pgx.Conn, *pgq.Batch, error) {
 			s.moved.Store(time.Now().UnixNano())
 			s.busy.Store(time.Now().UnixNano())
 		}
+	case s.member != "":
+		b, err = pgq.CoopNextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.member, wish, s.deadAfter)
 	case wish == (pgq.Wish{}):
 		b, err = pgq.NextBatch(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName)
 	default:
@@ -493,6 +506,9 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 
 // finish ends a batch at the queue; it says false when the batch is not open any more.
 func (s *source) finish(ctx context.Context, db pgq.DB, batch int64) (finished bool, err error) {
+	if s.member != "" {
+		return pgq.CoopFinishBatch(ctx, db, batch)
+	}
 	return pgq.FinishBatch(ctx, db, batch)
 }
 
@@ -545,6 +561,8 @@ func (s *source) explain(err error) error {
 		return s.job.Config.within(fmt.Errorf("%w; create the queue with: pgqadm INI create %s, or correct queue_name", err, s.cfg.QueueName))
 	case pgq.IsNotSubscribed(err):
 		return fmt.Errorf("%w; somebody has unregistered this consumer: start it again to have it registered at the queue's present end", err)
+	case pgq.IsNotInstalled(err) && s.member != "" && s.version != "": // pgq is there
+		return s.job.Config.within(fmt.Errorf("%w; the database in src_db needs the extension pgq_coop: run there \"create extension pgq_coop\", or correct src_db", err))
 	case pgq.IsNotInstalled(err):
 		return s.job.Config.within(fmt.Errorf("%w; the database in src_db needs the extension pgq: run there \"create extension pgq\", or correct src_db", err))
 	}

@@ -33,7 +33,7 @@ type road struct {
 
 func setupRoad(t *testing.T) *road {
 	t.Helper()
-	r := &road{src: pgtest.DB(t, "pgq"), dst: pgtest.DB(t, "pgq_ext")}
+	r := &road{src: pgtest.DB(t, "pgq", "pgq_coop"), dst: pgtest.DB(t, "pgq_ext")}
 	r.conn = r.src.Conn(t)
 	if _, err := pgq.CreateQueue(context.Background(), r.conn, testQueue); err != nil {
 		t.Fatal(err)
@@ -108,6 +108,9 @@ var kinds = []struct {
 		func(r *road) *pgtest.Database { return r.dst }},
 	{"SerialConsumer", func(j *Job, c RemoteConfig, h Handler) (Worker, error) { return NewSerialConsumer(j, c, h) },
 		func(r *road) *pgtest.Database { return r.dst }},
+	{"CoopConsumer", func(j *Job, c RemoteConfig, h Handler) (Worker, error) {
+		return NewCoopConsumer(j, CoopConfig{ConsumerConfig: c.ConsumerConfig, SubconsumerName: "one"}, h)
+	}, func(r *road) *pgtest.Database { return r.src }},
 }
 
 // drain works until there is nothing more to do, or an error comes.

@@ -18,20 +18,36 @@
 // between two commits leaves only a pid file, which the next start recognises
 // as stale.
 //
-// A job that reads a queue is a consumer: NewConsumer for work in the queue's own
-// database, NewRemoteConsumer and NewSerialConsumer for work in another one, which
-// keeps the position in pgq_ext. The program gives a Handler; taking batches,
-// reading events, positions and finishing are done around it so that each event
-// takes effect once, whatever stops when. A consumer whose queue has queue_notify set
-// listens to its ticks and takes a batch at once; it polls every 10 s all the same,
-// since word may be lost, and asks then whether the setting still holds. With
-// pgq_keep_lag or pgq_batch_collect_*, through a connection pooler and on schemas
-// before 4.0 it polls every loop_delay. examples/user_report is such a program.
+// A job that reads a queue is a consumer. The program gives a Handler; taking batches,
+// reading events, positions and finishing are done around it. Which one to make is a
+// question of where the effects are, since the position is kept with them:
+//
+//	NewConsumer         in the queue's own database; each event takes effect once
+//	NewRemoteConsumer   in another database, which notes the batch in pgq_ext; once
+//	NewSerialConsumer   the same, with the tick, so that it finds its place in a copy
+//	                    of the queue and stops when source and target do not fit; once
+//	NewCoopConsumer     as NewConsumer, by several workers that share the batches
+//	                    without order between them (pgq_coop); once
+//
+// Whatever stops when, a batch that was not done comes again, and one that was done is
+// only finished. Effects elsewhere, like a mail that is sent, happen at least once.
+//
+// A handler puts events aside with Batch.Retry and gives them up with Batch.Fail, while
+// the others are done. An event that is retried comes with a later batch, behind those
+// that followed it.
+//
+// Of a batch no more than pgq_lazy_fetch events and pgq_lazy_bytes bytes are in memory,
+// but at least one event.
+//
+// A consumer whose queue has queue_notify set listens to its ticks and takes a batch at
+// once; it polls every 10 s all the same, since word may be lost, and asks then whether
+// the setting still holds. With pgq_keep_lag or pgq_batch_collect_*, through a connection
+// pooler and on schemas before 4.0 it polls every loop_delay. examples/user_report is
+// such a program.
 //
 // Several workers can share a consumer (consumer_slots, consumer_workers): each has
 // batches of its own, and events with the same key stay in order; see parallel.go and
-// examples/account_ledger. A handler puts events aside with Batch.Retry and gives them
-// up with Batch.Fail.
+// examples/account_ledger.
 //
 // Handle makes a Handler of a function for single events: it decodes each into a struct,
 // and what the function returns (nil, Retry, DeadLetter, another error) decides.

@@ -33,7 +33,7 @@ const (
 )
 
 // errTakenOver is why a handler is stopped whose batch another worker has now.
-var errTakenOver = errors.New("another worker has taken the batch over, as this one was not heard of for worker_timeout")
+var errTakenOver = errors.New("another worker has taken the batch over, as this one was not heard of for worker_timeout or subconsumer_timeout")
 
 // workerName names a worker for the server and for people.
 func workerName(cfg *ConsumerConfig, lane int) string {
@@ -70,7 +70,8 @@ func checkParallel(job *Job, cfg *ConsumerConfig) error {
 // connection of its own. The context that it returns is cancelled when the batch has
 // gone to another worker. stop ends it.
 func (s *source) alive(ctx context.Context, b *Batch) (_ context.Context, stop func()) {
-	if s.cfg.Slots == 0 || s.cfg.WorkerTimeout <= 0 {
+	timeout := s.beatTimeout()
+	if timeout <= 0 {
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -87,7 +88,7 @@ func (s *source) alive(ctx context.Context, b *Batch) (_ context.Context, stop f
 				db.Close(ctx) // an error here is only that it was closed already
 			}
 		}()
-		ticker := time.NewTicker(s.cfg.WorkerTimeout / touchesPerTimeout)
+		ticker := time.NewTicker(timeout / touchesPerTimeout)
 		defer ticker.Stop()
 		for {
 			select {
@@ -121,6 +122,18 @@ func (s *source) alive(ctx context.Context, b *Batch) (_ context.Context, stop f
 		cancel(nil)
 		beating.Wait()
 	}
+}
+
+// beatTimeout is after how long a worker that is not heard of loses its batch; 0 is
+// never. The workers of a group on a schema before 4.0 cannot be heard of meanwhile.
+func (s *source) beatTimeout() time.Duration {
+	switch {
+	case s.cfg.Slots > 0:
+		return s.cfg.WorkerTimeout
+	case s.member != "" && s.modern:
+		return s.deadAfter
+	}
+	return 0
 }
 
 // lane is one worker of a process.
@@ -245,7 +258,7 @@ func (l *lanes) pause(ctx context.Context) bool {
 
 // lost is the error of a batch that could not be finished.
 func (s *source) lost(b *Batch) error {
-	if s.cfg.Slots > 0 {
+	if s.cfg.Slots > 0 || s.member != "" {
 		return fmt.Errorf("finish batch %d of consumer %q: %w", b.ID, b.Consumer, errTakenOver)
 	}
 	return fmt.Errorf("finish batch %d: it is not open any more; is there another process that runs as consumer %q?", b.ID, b.Consumer)

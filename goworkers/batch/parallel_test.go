@@ -93,7 +93,7 @@ func checkKeyed(t *testing.T, db *pgtest.Database, keys, count int) {
 
 func TestWorkersShareAConsumerByKeys(t *testing.T) {
 	for _, kind := range kinds {
-		if kind.name == "RemoteConsumer" {
+		if kind.name != "Consumer" && kind.name != "SerialConsumer" {
 			continue
 		}
 		t.Run(kind.name, func(t *testing.T) {

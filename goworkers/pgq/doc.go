@@ -1,5 +1,5 @@
-// Package pgq is the client of the schemas pgq and pgq_ext: one Go func for each
-// of their SQL functions, and the types that pass between them.
+// Package pgq is the client of the schemas pgq, pgq_ext and pgq_coop: one Go func for
+// each of their SQL functions, and the types that pass between them.
 //
 // The model. Producers append events to a queue. A ticker marks points in time,
 // the ticks; what became visible between two ticks is a batch. A consumer is a
