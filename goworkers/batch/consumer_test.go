@@ -369,6 +369,38 @@ func TestLostPositionCanBeCopied(t *testing.T) {
 	}
 }
 
+// With pgq_lazy_bytes a batch comes in smaller portions than pgq_lazy_fetch says.
+func TestConsumersHoldFewBytes(t *testing.T) {
+	t.Parallel()
+	steps := map[Size]int{}
+	for _, bytes := range []Size{0, 8 << 20, 200} {
+		r := setupRoad(t)
+		r.register(t)
+		var want []string
+		for n := range 100 {
+			want = append(want, fmt.Sprintf("%02d%s", n, strings.Repeat("x", 98)))
+		}
+		r.produce(t, want...)
+		faults := pgtest.NewFaults(t)
+		config := r.config(faults.Through(t, r.src), r.dst).ConsumerConfig
+		config.LazyFetch, config.LazyBytes = 300, bytes
+		job, _ := setupJob(t, config.JobConfig)
+		var got []string
+		worker, err := NewConsumer(job, config, collect(&got))
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults.Count()
+		mustDrain(t, worker)
+		if steps[bytes] = faults.Steps(); !slices.Equal(got, want) {
+			t.Errorf("pgq_lazy_bytes = %d: got %.100v", bytes, got)
+		}
+	}
+	if steps[0] > steps[8<<20] || steps[8<<20] > steps[0]+5 || steps[200] < steps[0]+90 {
+		t.Errorf("requests by pgq_lazy_bytes: %v", steps)
+	}
+}
+
 func TestConsumerThatLostItsRegistrationSkipsNothing(t *testing.T) {
 	t.Parallel()
 	r := setupRoad(t)

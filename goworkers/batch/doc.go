@@ -26,6 +26,7 @@
 //	NewRemoteConsumer   in another database, which notes the batch in pgq_ext; once
 //	NewSerialConsumer   the same, with the tick, so that it finds its place in a copy
 //	                    of the queue and stops when source and target do not fit; once
+//	NewLocalConsumer    on this machine, with the tick in a file; at least once
 //	NewCoopConsumer     as NewConsumer, by several workers that share the batches
 //	                    without order between them (pgq_coop); once
 //

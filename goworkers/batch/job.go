@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Job struct {
 	console io.Writer
 	connsMu sync.Mutex // workers of one process open connections side by side
 	conns   map[string]*conn
+	locks   map[string]*os.File // by path; see lockFile
 	metrics *MetricsServer
 	manager *manager
 	rounds  *prometheus.CounterVec
@@ -109,10 +111,14 @@ func (j *Job) MetricsAddr() string {
 	return j.metrics.Addr
 }
 
-// Close drops connections and closes the metrics endpoint and the log.
+// Close drops connections and locks, and closes the metrics endpoint and the log.
 func (j *Job) Close() error {
 	j.DropConnections()
 	var errs []error
+	for path, lock := range j.locks {
+		errs = append(errs, lock.Close())
+		delete(j.locks, path)
+	}
 	if j.metrics != nil {
 		errs = append(errs, j.metrics.Stop())
 		j.metrics = nil

@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		consume(path)
 		return
 	}
+	if path := os.Getenv(localEnv); path != "" {
+		consumeLocally(path)
+		return
+	}
 	if path := os.Getenv(coopEnv); path != "" {
 		cooperate(path)
 		return
