@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
@@ -42,6 +43,8 @@ type ConsumerConfig struct {
 	LazyBytes Size `ini:"pgq_lazy_bytes" default:"8MiB" help:"bytes of events to hold in memory at a time, with pgq_lazy_fetch above 0; 0: no limit"`
 	// TableFilter passes only events of these tables. Default: all events.
 	TableFilter []string `ini:"table_filter" help:"read only events with these table names in ev_extra1, comma separated; empty: all"`
+	// Filter is an SQL condition that passes only some events. Default: all events.
+	Filter string `ini:"consumer_filter" help:"read only events that fit this SQL condition over ev_type, ev_data, ev_extra1 and so on; empty: all"`
 	// CollectEvents joins ticks until a batch has about so many events. Default: 0, off.
 	CollectEvents int `ini:"pgq_batch_collect_events" min:"0" help:"join ticks until a batch has about so many events; 0: off"`
 	// CollectInterval joins ticks until a batch spans about so long. Default: 0, off.
@@ -468,6 +471,9 @@ func (s *source) ready(ctx context.Context) (*pgx.Conn, error) {
 	if err := s.Register(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.checkFilter(ctx, src); err != nil {
+		return nil, err
+	}
 	s.registered = true
 	return src, nil
 }
@@ -491,7 +497,7 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 	defer stop()
 	b.progress = s.progress
 	b.Progress()
-	b.events = pgq.BatchEvents(ctx, reader, b.ID, portion, pgq.FromTables(s.cfg.TableFilter...))
+	b.events = pgq.BatchEvents(ctx, reader, b.ID, portion, s.where())
 	err := handler(ctx, tx, b)
 	switch {
 	case errors.Is(context.Cause(ctx), errTakenOver):
@@ -540,6 +546,33 @@ func (s *source) finishNoted(ctx context.Context, src *pgx.Conn, batch int64, as
 		s.log.WithField("batch_id", batch).Warn("batch was finished by somebody else: is there another process with this consumer's or worker's name?")
 	}
 	return nil
+}
+
+// where is the condition on the events that are read.
+func (s *source) where() string {
+	tables := pgq.FromTables(s.cfg.TableFilter...)
+	if s.cfg.Filter == "" {
+		return tables
+	}
+	filter := "(" + s.cfg.Filter + "\n)" // it may end in a comment
+	if tables == "" {
+		return filter
+	}
+	return tables + " and " + filter
+}
+
+// checkFilter has the server read the condition at the start, not when the first batch
+// comes.
+func (s *source) checkFilter(ctx context.Context, src *pgx.Conn) error {
+	if s.cfg.Filter == "" {
+		return nil
+	}
+	_, err := src.PgConn().Prepare(ctx, "", "select 1 from pgq.event_template where "+s.where(), nil)
+	var server *pgconn.PgError
+	if errors.As(err, &server) && !IsConnectionLost(err) {
+		return SetupError(fmt.Errorf("%s: the server refuses the condition: %w", s.job.Config.Key("consumer_filter"), err))
+	}
+	return err
 }
 
 // done counts a batch that is finished.

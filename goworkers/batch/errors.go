@@ -30,11 +30,21 @@ var ErrTerminated = errors.New("terminated by SIGTERM")
 // errTooOld is a queue database with a schema that cannot be read.
 var errTooOld = errors.New("too old")
 
+// SetupError marks an error that lies in how the job or its databases were set up, as a
+// statement in the ini file that the server refuses. At the start it ends the job; later
+// it is logged, and the work tried again, as after other errors.
+func SetupError(err error) error { return &setupError{err} }
+
+type setupError struct{ error }
+
+func (e *setupError) Unwrap() error { return e.error }
+
 // isSetup tells whether an error lies in how databases were set up or named, so
 // that waiting does not mend it: no such database or queue, no access, the
 // extension missing or too old. A server that is not there is none: it may come.
 func isSetup(err error) bool {
-	if errors.Is(err, errTooOld) || pgq.IsNotInstalled(err) || pgq.IsQueueNotFound(err) {
+	var setup *setupError
+	if errors.As(err, &setup) || errors.Is(err, errTooOld) || pgq.IsNotInstalled(err) || pgq.IsQueueNotFound(err) {
 		return true
 	}
 	var server *pgconn.PgError
