@@ -26,7 +26,10 @@ func commands() []*cli.Command {
 		newPgqd(),
 		newPooler(),
 		newQueueMover(),
+		newQueueSplitter(),
 		newScriptmgr(),
+		newSimpleConsumer(),
+		newSimpleSerialConsumer(),
 		newTicker(),
 		newVersion(),
 	}
@@ -35,8 +38,7 @@ func commands() []*cli.Command {
 // later are names of the SkyTools scripts that a link may have, but that this
 // version has no command for.
 var later = []string{
-	"londiste", "walmgr", "queue_splitter", "table_dispatcher",
-	"cube_dispatcher", "simple_consumer", "simple_serial_consumer",
+	"londiste", "walmgr", "table_dispatcher", "cube_dispatcher",
 }
 
 // Main runs the command that args name and returns the exit code. args[0] is
