@@ -22,6 +22,7 @@ const Version = "4.0"
 // commands is the list of what the binary can do: one line a command.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		newDataMaintainer(),
 		newPgqadm(),
 		newPgqd(),
 		newPooler(),

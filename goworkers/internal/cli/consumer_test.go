@@ -217,6 +217,77 @@ func TestConsumersKeepCountThroughKills(t *testing.T) {
 	}
 }
 
+func TestDataMaintainerKeepsCountThroughKills(t *testing.T) {
+	t.Parallel()
+	for _, more := range []string{"", "autocommit = 0\n"} {
+		db := pgtest.DB(t)
+		const rows = 1000
+		db.Exec(t, fmt.Sprintf(`create table public.service (id int, touched int not null default 0); insert into public.service select generate_series(1, %d)`, rows))
+		ini := setupIni(t, "data_maintainer", fmt.Sprintf("pidfile = %s/job.pid\ndbread = %s\ndbwrite = %[2]s\nfetch_count = 10\ncommit_delay = 0.001\n"+
+			"sql_get_pk_list = select id from public.service where touched = 0\n"+
+			"sql_modify = update public.service set touched = touched + 1 where id = %%(id)s and touched = 0\n%s", t.TempDir(), db.DSN, more))
+		program := link(t, "data_maintainer")
+		for round := range 5 {
+			cmd := exec.Command(program, "-q", ini)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			db.WaitFor(t, "select sum(touched) > $1 from public.service", round*100)
+			if round == 2 { // this time it may end its commit
+				if code, _, stderr := call(t, program, "-s", ini); code != 0 {
+					t.Errorf("-s: %d, %q", code, stderr)
+				}
+				if err := cmd.Wait(); err != nil {
+					t.Errorf("stopped by -s: %v", err)
+				}
+				continue
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait() // it was killed
+		}
+		if left := pgtest.Value[int](t, db, "select count(*)::int from public.service where touched = 0"); left == 0 {
+			t.Error("the processes were too fast to be killed in the middle")
+		}
+		code, _, stderr := call(t, program, ini)
+		if code != 0 || !strings.Contains(stderr, "run finished") {
+			t.Errorf("%d, %q", code, stderr)
+		}
+		if got := db.Rows(t, "select touched, count(*) from public.service group by 1"); !slices.Equal(got, []string{fmt.Sprintf("1|%d", rows)}) {
+			t.Errorf("touched|count = %v", got)
+		}
+	}
+}
+
+func TestDataMaintainerRefusesBadInput(t *testing.T) {
+	t.Parallel()
+	const good = "dbwrite = dbname=b\nsql_modify = select %(a)s\n"
+	for _, c := range []struct{ name, text, want string }{
+		{"nothing", "", "sql_modify: is missing"},
+		{"no source", good, "sql_get_pk_list: is missing, and so is fileread"},
+		{"two sources", good + "dbread = dbname=a\nsql_get_pk_list = select 1\nfileread = x\n", `fileread = "x": stands beside sql_get_pk_list`},
+		{"no dbread", good + "sql_get_pk_list = select 1\n", "dbread: is missing"},
+		{"two statements", "dbwrite = dbname=b\nsql_modify = select 1; select %(a)s\nfileread = x\n", "is more than one statement"},
+		{"a parameter that a hook does not have", good + "fileread = x\nsql_before_run = select %(rows)s\n", "sql_before_run = \"select %(rows)s\": has %(rows)s; it may have %(job_name)s"},
+		{"a delimiter of two", good + "fileread = x\ncsv_delimiter = ;;\n", "csv_delimiter = \";;\": must be one character"},
+		{"rows to skip of a query", good + "dbread = dbname=a\nsql_get_pk_list = select 1\nskip_rows = 1\n", "skip_rows = \"1\": is for fileread"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ini := setupIni(t, "data_maintainer", c.text)
+			code, stdout, stderr := run(t, "data_maintainer", ini)
+			if code != 2 || stdout != "" || !strings.Contains(stderr, ini+": [data_maintainer] ") || !strings.Contains(stderr, c.want) {
+				t.Errorf("%d, %q, %q, want 2 and %q", code, stdout, stderr, c.want)
+			}
+		})
+	}
+	d := pgtest.DB(t)
+	ini := setupIni(t, "data_maintainer", "dbwrite = "+d.DSN+"\nsql_modify = select %(a)s::text\nfileread = /no/such.csv\n")
+	if code, _, stderr := run(t, "data_maintainer", ini); code != 1 || !strings.Contains(stderr, ini+": [data_maintainer] fileread: open /no/such.csv: no such file or directory") {
+		t.Errorf("%d, %q", code, stderr)
+	}
+}
+
 func TestSimpleConsumersRefuseBadStatements(t *testing.T) {
 	for _, command := range []string{"simple_consumer", "simple_serial_consumer"} {
 		for _, c := range []struct{ name, query, want string }{

@@ -236,28 +236,7 @@ func TestMoverSurvivesAStopAtAnyStep(t *testing.T) {
 			tick(t, producer, srcQueue)
 		}
 	}
-	produce()
-	faults.Count()
-	if err := move(t, cfg); err != nil {
-		t.Fatal(err)
-	}
-	steps := faults.Steps()
-	for step := 1; step <= steps; step++ {
-		for mode, cut := range map[string]func(int){"before": faults.CutBefore, "after": faults.CutAfter} {
-			produce()
-			cut(step)
-			if err := move(t, cfg); err == nil || !faults.Cut() {
-				t.Fatalf("cut %s step %d: error %v, cut %v", mode, step, err, faults.Cut())
-			}
-			if err := move(t, cfg); err != nil {
-				t.Fatalf("cut %s step %d of %d: not recovered: %v", mode, step, steps, err)
-			}
-			if got := moved(t, dst); !slices.Equal(got, want) {
-				t.Fatalf("cut %s step %d of %d:\nmoved %v\nwant  %v", mode, step, steps, got, want)
-			}
-		}
-	}
-	t.Logf("stopped before and after each of %d requests, %d events", steps, len(want))
+	stopAtEachStep(t, faults, produce, func() error { return move(t, cfg) }, func() error { return sameRows(moved(t, dst), want) })
 }
 
 func TestMoverTellsWhatIsMissing(t *testing.T) {
