@@ -49,7 +49,7 @@ func NewSimpleConsumer(job *batch.Job, cfg SimpleConsumerConfig) (*SimpleConsume
 		return nil, err
 	}
 	s := &SimpleConsumer{eventRunner: runner, dst: cfg.DstDB}
-	s.Consumer, err = batch.NewConsumer(job, cfg.ConsumerConfig, s.handle)
+	s.Consumer, err = batch.NewConsumer(job, cfg.ConsumerConfig, runner.oneByOne(cfg.DstDB))
 	return s, err
 }
 
@@ -58,15 +58,19 @@ func (s *SimpleConsumer) Work(ctx context.Context) (more bool, err error) {
 	return s.work(ctx, s.Consumer, s.dst)
 }
 
-func (s *SimpleConsumer) handle(ctx context.Context, _ pgx.Tx, b *batch.Batch) error {
-	dst, err := s.job.DB(ctx, "dst_db", s.dst)
-	if err != nil {
-		return err
+// oneByOne is a handler that runs the statement for each event of a row, each in a
+// transaction of its own.
+func (r *eventRunner) oneByOne(dst batch.ConnString) batch.Handler {
+	return func(ctx context.Context, _ pgx.Tx, b *batch.Batch) error {
+		conn, err := r.job.DB(ctx, "dst_db", dst)
+		if err != nil {
+			return err
+		}
+		if err := r.check(ctx, conn.PgConn()); err != nil {
+			return err
+		}
+		return r.each(b, ofRow, func(calls []call) error { return r.commitEach(ctx, conn.PgConn(), b, calls) })
 	}
-	if err := s.check(ctx, dst.PgConn()); err != nil {
-		return err
-	}
-	return s.each(b, ofRow, func(calls []call) error { return s.send(ctx, dst.PgConn(), b, calls) })
 }
 
 // ofRow says whether an event is about a row: inserted, updated or deleted.
@@ -79,13 +83,13 @@ func ofRow(ev *pgq.Event) bool {
 	return false
 }
 
-// send runs the calls, each in its own transaction: one that fails undoes no other,
+// commitEach runs the calls, each in its own transaction: one that fails undoes no other,
 // and those behind it are run all the same. The statement goes along with each, since
 // a connection pooler may give each transaction another server.
-func (s *SimpleConsumer) send(ctx context.Context, conn *pgconn.PgConn, b *batch.Batch, calls []call) error {
+func (r *eventRunner) commitEach(ctx context.Context, conn *pgconn.PgConn, b *batch.Batch, calls []call) error {
 	p := conn.StartPipeline(ctx)
 	for _, c := range calls {
-		p.SendQueryParams(s.query.sql, c.args, nil, nil, nil)
+		p.SendQueryParams(r.query.sql, c.args, nil, nil, nil)
 		p.SendPipelineSync()
 	}
 	if err := p.Flush(); err != nil {
@@ -93,7 +97,7 @@ func (s *SimpleConsumer) send(ctx context.Context, conn *pgconn.PgConn, b *batch
 	}
 	faults := make([]error, len(calls))
 	for i, c := range calls {
-		fault := resultOf(p, func(r *pgconn.ResultReader) error { return s.result(c, r) })
+		fault := resultOf(p, func(reader *pgconn.ResultReader) error { return r.result(c, reader) })
 		err := synced(p)
 		var server *pgconn.PgError
 		if err != nil && !errors.As(err, &server) { // the connection is gone
@@ -110,7 +114,7 @@ func (s *SimpleConsumer) send(ctx context.Context, conn *pgconn.PgConn, b *batch
 		switch err := faults[i]; {
 		case err == nil:
 		case isDataError(err):
-			if err := s.cfg.putAside(s.job, b, c.ev, err); err != nil {
+			if err := r.cfg.putAside(r.job, b, c.ev, err); err != nil {
 				return err
 			}
 		default:

@@ -332,15 +332,18 @@ func TestSimpleConsumersCheckTheStatementAtTheStart(t *testing.T) {
 
 func TestSimpleConsumersSurviveAStopAtAnyStep(t *testing.T) {
 	for _, kind := range simples {
-		t.Run(kind.service, func(t *testing.T) {
-			t.Parallel()
-			src, producer := queueDB(t, srcQueue, "simple")
-			dst := usersDB(t)
-			faults := pgtest.NewFaults(t)
-			text := simpleText(faults.Through(t, src), faults.Through(t, dst), noteQuery, "")
-			var want []string
-			produce := func() {
-				for range 2 {
+		for _, cut := range []string{"all connections", "those to the target"} {
+			t.Run(kind.service+"/"+cut, func(t *testing.T) {
+				t.Parallel()
+				src, producer := queueDB(t, srcQueue, "simple")
+				dst := usersDB(t)
+				faults := pgtest.NewFaults(t)
+				text := simpleText(src, faults.Through(t, dst), noteQuery, "")
+				if cut == "all connections" {
+					text = simpleText(faults.Through(t, src), faults.Through(t, dst), noteQuery, "")
+				}
+				var want []string
+				produce := func() {
 					for _, u := range users { // 4, and pgq_lazy_fetch is 3
 						u = maps.Clone(u)
 						u["score"] = pgq.Text(fmt.Sprint(len(want)))
@@ -349,13 +352,13 @@ func TestSimpleConsumersSurviveAStopAtAnyStep(t *testing.T) {
 					}
 					tick(t, producer, srcQueue)
 				}
-			}
-			stopAtEachStep(t, faults, produce, func() error { _, err := kind.run(t, text); return err }, func() error {
-				if kind.service == SimpleSerialConsumerService {
-					return sameRows(noted(t, dst), want)
-				}
-				return noneLost(noted(t, dst), want)
+				stopAtEachStep(t, faults, produce, func() error { _, err := kind.run(t, text); return err }, func() error {
+					if kind.service == SimpleSerialConsumerService {
+						return sameRows(noted(t, dst), want)
+					}
+					return noneLost(noted(t, dst), want)
+				})
 			})
-		})
+		}
 	}
 }
