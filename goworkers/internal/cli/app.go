@@ -30,6 +30,7 @@ func commands() []*cli.Command {
 		newQueueSplitter(),
 		newScriptmgr(),
 		newSimpleConsumer(),
+		newSimpleLocalConsumer(),
 		newSimpleSerialConsumer(),
 		newTicker(),
 		newVersion(),

@@ -160,6 +160,7 @@ func TestConsumersKeepCountThroughKills(t *testing.T) {
 	}{
 		{"queue_splitter", "queue_field = ev_type", true, queueOfEvents, `select count(distinct ev_data)::int from pgq.event_template`},
 		{"simple_consumer", "dst_query = insert into public.done values (%(n)s)", false, `select count(*)::int from public.done`, `select count(distinct n)::int from public.done`},
+		{"simple_local_consumer", "local_tracking_file = %(config_dir)s/place.tick\ndst_query = insert into public.done values (%(n)s)", false, `select count(*)::int from public.done`, `select count(distinct n)::int from public.done`},
 		{"simple_serial_consumer", "dst_query = insert into public.done values (%(n)s)", true, `select count(*)::int from public.done`, `select count(distinct n)::int from public.done`},
 	} {
 		t.Run(c.command, func(t *testing.T) {

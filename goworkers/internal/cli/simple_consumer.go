@@ -66,3 +66,31 @@ no quotes around them.
 		},
 	}.command()
 }
+
+func newSimpleLocalConsumer() *cli.Command {
+	return consumerJob{
+		service: consumers.SimpleLocalConsumerService,
+		usage:   "run a statement for each event that a trigger wrote, with the place in a file",
+		description: `Does what simple_consumer does, but keeps its place on the queue in
+local_tracking_file. The file decides: where the queue has the consumer at another
+place, as after a restore of either, the consumer is moved to that of the file.
+
+   [simple_local_consumer]
+   job_name = cache_refresh
+   src_db = dbname=sourcedb
+   dst_db = dbname=localdb
+   pgq_queue_name = event_queue
+   dst_query =
+       SELECT cache.refresh(%(username)s);
+   local_tracking_file = ~/state/%(job_name)s.tick
+   logfile = ~/log/%(job_name)s.log
+   pidfile = ~/pid/%(job_name)s.pid
+
+   simple_local_consumer -d consumer.ini`,
+		rewinds: true,
+		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+			cfg := new(consumers.SimpleLocalConsumerConfig)
+			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewSimpleLocalConsumer(job, *cfg) }
+		},
+	}.command()
+}

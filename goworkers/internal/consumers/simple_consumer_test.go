@@ -5,8 +5,10 @@ package consumers
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -35,8 +37,27 @@ var (
 		load(t, SimpleSerialConsumerService, &cfg, text)
 		return cfg.JobConfig, func(job *batch.Job) (batch.Worker, error) { return NewSimpleSerialConsumer(job, cfg) }
 	}}
-	simples = []simple{simpleConsumer, serialConsumer}
+	localConsumer = simple{SimpleLocalConsumerService, func(t *testing.T, text string) (batch.JobConfig, starter) {
+		t.Helper()
+		var cfg SimpleLocalConsumerConfig
+		load(t, SimpleLocalConsumerService, &cfg, "local_tracking_file = "+trackingFile(t)+"\n"+text)
+		return cfg.JobConfig, func(job *batch.Job) (batch.Worker, error) { return NewSimpleLocalConsumer(job, cfg) }
+	}}
+	simples = []simple{simpleConsumer, serialConsumer, localConsumer}
 )
+
+// trackingDirs are those of the tests, by *testing.T.
+var trackingDirs sync.Map
+
+// trackingFile is the same for all jobs of a test.
+func trackingFile(t *testing.T) string {
+	dir, found := trackingDirs.Load(t)
+	if !found {
+		dir = t.TempDir()
+		trackingDirs.Store(t, dir)
+	}
+	return filepath.Join(dir.(string), "simple.tick")
+}
 
 const noteQuery = "select * from public.note(%(username)s, %(email)s, %(score)s);"
 
@@ -148,9 +169,9 @@ func TestOnlyTheSerialConsumerTakesEventsOfAnyType(t *testing.T) {
 			if _, err := kind.run(t, simpleText(src, dst, "insert into public.users (username) values (%(username)s)", "")); err != nil {
 				t.Fatal(err)
 			}
-			want := []string{"I:username", "login", "U:username", "R", "", "D:username", "none"}
-			if kind.service == SimpleConsumerService {
-				want = []string{"I:username", "U:username", "D:username"}
+			want := []string{"I:username", "U:username", "D:username"}
+			if kind.service == SimpleSerialConsumerService {
+				want = []string{"I:username", "login", "U:username", "R", "", "D:username", "none"}
 			}
 			if err := sameRows(dst.Rows(t, "select username from public.users order by n"), want); err != nil {
 				t.Error(err)
@@ -206,7 +227,7 @@ func TestSimpleConsumersStopAtABadEvent(t *testing.T) {
 				}
 				if got := noted(t, dst); kind.service == SimpleSerialConsumerService && len(got) > 0 {
 					t.Errorf("the batch left %q", got)
-				} else if kind.service == SimpleConsumerService && !slices.Contains(got, userRow(users[0])) {
+				} else if kind.service != SimpleSerialConsumerService && !slices.Contains(got, userRow(users[0])) {
 					t.Errorf("what stood before was not done: %q", got)
 				}
 				src.WaitFor(t, "select sub_batch is not null from pgq.subscription")
@@ -215,22 +236,24 @@ func TestSimpleConsumersStopAtABadEvent(t *testing.T) {
 	}
 }
 
-func TestSimpleConsumerPutsBadEventsAside(t *testing.T) {
-	for _, what := range []string{"retry", "deadletter"} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			src, producer := queueDB(t, srcQueue, "simple")
-			dst := usersDB(t)
-			want := putBad(t, producer)
-			log, err := simpleConsumer.run(t, simpleText(src, dst, noteQuery, "on_bad_event = "+what+"\nbad_event_retry = 0"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := sameRows(noted(t, dst), want); err != nil {
-				t.Error(err)
-			}
-			checkAside(t, src, what, log)
-		})
+func TestSimpleConsumersPutBadEventsAside(t *testing.T) {
+	for _, kind := range simples {
+		for _, what := range []string{"retry", "deadletter"} {
+			t.Run(kind.service+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				src, producer := queueDB(t, srcQueue, "simple")
+				dst := usersDB(t)
+				want := putBad(t, producer)
+				log, err := kind.run(t, simpleText(src, dst, noteQuery, "on_bad_event = "+what+"\nbad_event_retry = 0"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := sameRows(noted(t, dst), want); err != nil {
+					t.Error(err)
+				}
+				checkAside(t, src, what, log)
+			})
+		}
 	}
 }
 
@@ -360,5 +383,29 @@ func TestSimpleConsumersSurviveAStopAtAnyStep(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A queue that was set back in time, as by a restore, is read from where the file is.
+func TestLocalConsumerGoesByItsFile(t *testing.T) {
+	t.Parallel()
+	src, producer := queueDB(t, srcQueue, "simple")
+	dst := usersDB(t)
+	text := simpleText(src, dst, noteQuery, "")
+	batchOf(t, producer, srcQueue, rowEvent(users[0]))
+	if _, err := localConsumer.run(t, text); err != nil {
+		t.Fatal(err)
+	}
+	first := pgtest.Value[int64](t, src, "select min(tick_id) from pgq.tick")
+	if _, err := pgq.RegisterConsumerAt(t.Context(), producer, srcQueue, "simple", first); err != nil {
+		t.Fatal(err)
+	}
+	batchOf(t, producer, srcQueue, rowEvent(users[1]))
+	log, err := localConsumer.run(t, text)
+	if err != nil || !strings.Contains(log, "it was moved to that of local_tracking_file") {
+		t.Errorf("error %v, log %s", err, log)
+	}
+	if err := sameRows(noted(t, dst), []string{userRow(users[0]), userRow(users[1])}); err != nil {
+		t.Error(err)
 	}
 }
