@@ -110,7 +110,7 @@ func TestFilesInTheHelpAreTaken(t *testing.T) {
 	for _, command := range commands() {
 		text := command.Description
 		at := strings.Index(text, "\n   ["+command.Name+"]\n") + 1
-		if at == 0 {
+		if at == 0 || !strings.Contains(text, command.Name+" -d ") {
 			continue
 		}
 		t.Run(command.Name, func(t *testing.T) {
@@ -137,11 +137,11 @@ func TestSamplesAreTakenOnceTheyAreFilledIn(t *testing.T) {
 		}
 		t.Run(command.Name, func(t *testing.T) {
 			code, stdout, stderr := run(t, command.Name, "--ini")
-			if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "["+command.Name+"]\n") {
+			if code != 0 || stderr != "" || !strings.Contains(stdout, "["+command.Name+"]\n") {
 				t.Fatalf("%d, %q, %q", code, stdout, stderr)
 			}
 			filled := strings.NewReplacer("_db =\n", "_db = dbname=x\n", "_name =\n", "_name = q\n", "dst_query =\n", "dst_query = select 1\n").Replace(stdout)
-			_, body, _ := strings.Cut(filled, "\n")
+			_, body, _ := strings.Cut(filled, "["+command.Name+"]\n")
 			ini := setupIni(t, command.Name, body)
 			if code, _, stderr := run(t, command.Name, "--set", "pidfile="+t.TempDir()+"/no.pid", "-s", ini); code != 1 || !strings.Contains(stderr, "no.pid") {
 				t.Errorf("%d, %s", code, stderr)

@@ -444,6 +444,7 @@ func (m *DataMaintainer) committed(rows, modified int64, source rowSource) {
 	m.rows += rows
 	m.modified += modified
 	m.progress.tell(m.rows, m.modified, source)
+	m.job.Progress()
 }
 
 // mayGoOn waits while sql_throttle wants it, and says errStopped when the run shall
@@ -526,10 +527,17 @@ func (m *DataMaintainer) rest(ctx context.Context, pause time.Duration) error {
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-stop:
-	case <-ctx.Done():
+	beats, end := m.job.Beat()
+	defer end()
+	for {
+		select {
+		case <-beats:
+			m.job.Progress()
+			continue
+		case <-timer.C:
+		case <-stop:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
 	}
-	return ctx.Err()
 }

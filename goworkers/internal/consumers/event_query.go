@@ -170,9 +170,13 @@ func (r *eventRunner) each(b *batch.Batch, wanted func(*pgq.Event) bool, send fu
 func (r *eventRunner) args(b *batch.Batch, ev *pgq.Event) ([][]byte, error) {
 	var row pgq.Row
 	if r.columns {
+		decode := pgq.DecodeRow
+		if strings.HasPrefix(ev.Data.String, "{") { // no url-encoded row begins so
+			decode = pgq.DecodeJSON
+		}
 		var err error
-		if row, err = pgq.DecodeRow(ev.Data.String); err != nil {
-			return nil, fmt.Errorf("ev_data is no url-encoded row: %w", err)
+		if row, err = decode(ev.Data.String); err != nil {
+			return nil, fmt.Errorf("ev_data is no row: %w", err)
 		}
 	}
 	return r.query.args(func(name string) (pgtype.Text, bool) {

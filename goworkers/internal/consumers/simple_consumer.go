@@ -5,7 +5,9 @@ package consumers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +29,8 @@ type SimpleConsumerConfig struct {
 }
 
 // SimpleConsumer is a Worker that runs a statement for each event of a row: those of
-// the types I:, U: and D:, as pgq.logutriga writes them; others are ignored. Each is
+// the types I:, U: and D:, as pgq.logutriga writes them, or the like of pgq.jsontriga;
+// others are ignored. Each is
 // committed by itself, and the place is kept on the queue alone. So an event may be run
 // again after a crash, and what the statement calls has to bear that.
 type SimpleConsumer struct {
@@ -75,6 +78,12 @@ func (r *eventRunner) oneByOne(dst batch.ConnString) batch.Handler {
 
 // ofRow says whether an event is about a row: inserted, updated or deleted.
 func ofRow(ev *pgq.Event) bool {
+	if strings.HasPrefix(ev.Type.String, "{") { // of pgq.jsontriga
+		var kind struct {
+			Op string `json:"op"`
+		}
+		return json.Unmarshal([]byte(ev.Type.String), &kind) == nil && slices.Contains([]string{"INSERT", "UPDATE", "DELETE"}, kind.Op)
+	}
 	for _, kind := range []string{"I:", "U:", "D:"} {
 		if strings.HasPrefix(ev.Type.String, kind) {
 			return true

@@ -201,7 +201,7 @@ var badEvents = []struct {
 	ev   pgq.Event
 	want []string
 }{
-	{"no row", pgq.Event{Type: pgq.Text("I:username"), Data: pgq.Text("username=%zz")}, []string{"event 2: ev_data is no url-encoded row", `%zz`}},
+	{"no row", pgq.Event{Type: pgq.Text("I:username"), Data: pgq.Text("username=%zz")}, []string{"event 2: ev_data is no row", `%zz`}},
 	{"a field too few", pgq.Event{Type: pgq.Text("I:username"), Data: pgq.Text("username=x&score=1")}, []string{`event 2: dst_query needs the field "email"`, "the event's row has score, username"}},
 	{"no data", pgq.Event{Type: pgq.Text("I:username")}, []string{`event 2: dst_query needs the field "username"`, "the event's row has no columns"}},
 	{"no number", rowEvent(pgq.Row{"username": pgq.Text("x"), "email": {}, "score": pgq.Text("many")}), []string{"event 2: ", `"many"`, "SQLSTATE 22P02"}},
@@ -407,5 +407,38 @@ func TestLocalConsumerGoesByItsFile(t *testing.T) {
 	}
 	if err := sameRows(noted(t, dst), []string{userRow(users[0]), userRow(users[1])}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Rows as pgq.jsontriga writes them.
+func TestSimpleConsumersReadJSON(t *testing.T) {
+	for _, kind := range simples {
+		t.Run(kind.service, func(t *testing.T) {
+			t.Parallel()
+			src, producer := queueDB(t, srcQueue, "simple")
+			dst := usersDB(t)
+			src.Exec(t, `create table public.users (username text primary key, email text, score bigint);
+				create trigger log after insert or update or delete on public.users for each row execute function pgq.jsontriga('user_events');
+				create trigger empty after truncate on public.users for each statement execute function pgq.jsontriga('user_events')`)
+			var want []string
+			for _, u := range users {
+				if _, err := producer.Exec(t.Context(), "insert into public.users values ($1, $2, $3::text::bigint)", u["username"], u["email"], u["score"]); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, userRow(u))
+			}
+			filter := ""
+			if kind.service == SimpleSerialConsumerService {
+				filter = "consumer_filter = ev_type not like '%TRUNCATE%'"
+			}
+			src.Exec(t, "truncate public.users")
+			tick(t, producer, srcQueue)
+			if _, err := kind.run(t, simpleText(src, dst, noteQuery, filter)); err != nil {
+				t.Fatal(err)
+			}
+			if err := sameRows(noted(t, dst), want); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
