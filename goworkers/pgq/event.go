@@ -65,18 +65,13 @@ func BulkInsert(ctx context.Context, tx pgx.Tx, queue string, events iter.Seq2[*
 	}
 	next, stop := iter.Pull2(events)
 	defer stop()
-	n, err := tx.CopyFrom(ctx, pgx.Identifier{schema, name}, bulkColumns, pgx.CopyFromFunc(func() ([]any, error) {
-		ev, err, more := next()
-		if !more || err != nil {
-			return nil, err
-		}
-		at := ev.Time
-		if at.IsZero() {
-			at = now
-		}
-		return []any{at, ev.Type, ev.Data, ev.Extra1, ev.Extra2, ev.Extra3, ev.Extra4}, nil
-	}))
-	return n, wrap(err, "bulk insert into queue %q", queue)
+	rows := newEventRows(next, now)
+	sql := fmt.Sprintf(`copy %s (%s) from stdin (format binary)`, pgx.Identifier{schema, name}.Sanitize(), strings.Join(bulkColumns, ", "))
+	tag, err := tx.Conn().PgConn().CopyFrom(ctx, rows, sql)
+	if own := rows.close(); own != nil {
+		err = own // the server has it second-hand
+	}
+	return tag.RowsAffected(), wrap(err, "bulk insert into queue %q", queue)
 }
 
 // eventColumns are the columns of get_batch_events and get_batch_cursor.
