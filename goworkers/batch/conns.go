@@ -71,6 +71,8 @@ func Connect(ctx context.Context, dsn ConnString, application string, tweaks ...
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = application
 	}
+	// Texts are UTF-8 here, whatever encoding the database has.
+	cfg.RuntimeParams["client_encoding"] = "UTF8"
 	if !strings.Contains(string(dsn), "default_query_exec_mode") {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}

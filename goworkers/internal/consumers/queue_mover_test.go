@@ -275,3 +275,30 @@ func TestMoverTellsWhatIsMissing(t *testing.T) {
 		t.Errorf("moved %v", got)
 	}
 }
+
+// Databases of two encodings: what can be written in both comes over.
+func TestMoverReadsADatabaseOfAnotherEncoding(t *testing.T) {
+	t.Parallel()
+	server := pgtest.DB(t)
+	name := server.Name + "_latin1"
+	server.Exec(t, "create database "+name+" template template0 encoding latin1 locale 'C'")
+	t.Cleanup(func() { server.Exec(t, "drop database "+name+" with (force)") })
+	src := &pgtest.Database{Name: name, DSN: server.DSN + " dbname=" + name}
+	src.Exec(t, "create extension pgq schema pg_catalog")
+	conn := src.Conn(t)
+	if _, err := pgq.CreateQueue(t.Context(), conn, srcQueue); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgq.RegisterConsumer(t.Context(), conn, srcQueue, "mover"); err != nil {
+		t.Fatal(err)
+	}
+	src.Exec(t, "select pgq.insert_event('"+srcQueue+"', 't', 'Saaremaa ' || chr(214) || chr(233))")
+	tick(t, conn, srcQueue)
+	dst, _ := queueDB(t, dstQueue)
+	if err := move(t, config("mover", src, dst)); err != nil {
+		t.Fatal(err)
+	}
+	if got := moved(t, dst); !slices.Equal(got, []string{"Saaremaa Öé"}) {
+		t.Errorf("moved %q", got)
+	}
+}
