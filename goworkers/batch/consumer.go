@@ -498,6 +498,9 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 	b.progress = s.progress
 	b.Progress()
 	b.events = pgq.BatchEvents(ctx, reader, b.ID, portion, s.where())
+	if reader != tx { // the handler has no use for that connection
+		b.events = ahead(b.events)
+	}
 	err := handler(ctx, tx, b)
 	switch {
 	case errors.Is(context.Cause(ctx), errTakenOver):
