@@ -12,7 +12,8 @@ MODULES := $(patsubst %/Makefile,%,$(wildcard plproxy_c/Makefile pgq_sql/*/*/Mak
 EXTENSIONS := $(patsubst %/Makefile,%,$(wildcard extensions/*/Makefile))
 SUITES := $(patsubst %/Makefile,%,$(wildcard regress/*/Makefile))
 # Only names that have a command: a link must not stand before another program that works.
-LINKS := data_maintainer pgqadm pgqd pooler queue_mover queue_splitter scriptmgr simple_consumer simple_local_consumer simple_serial_consumer
+LINKS := bulk_loader cube_dispatcher data_maintainer pgqadm pgqd pooler queue_loader queue_mover queue_splitter scriptmgr \
+    simple_consumer simple_local_consumer simple_serial_consumer table_dispatcher
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check all server workers install install-server install-workers installcheck matrix fuzz valgrind \

@@ -7,6 +7,7 @@ package batch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,8 @@ type LoadOptions struct {
 	// Set holds values from the command line (--set key=value); they win over
 	// environment and file. Default: none.
 	Set map[string]string
+	// Default stands in for what the section lacks. Default: nothing but [DEFAULT].
+	Default *Section
 }
 
 // Section is one section of a SkyTools ini file, as the operator wrote it.
@@ -40,6 +43,7 @@ type Section struct {
 	env    map[string]bool   // keys of the environment
 	set    map[string]bool   // keys of Set
 	base   map[string]string // what only expansion sees: host_name, config_dir …
+	others []string          // sections beside it
 }
 
 // Problem is one thing wrong in a configuration.
@@ -186,7 +190,15 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 			"config_file":  abs,
 		},
 	}
+	for _, name := range file.SectionStrings() {
+		if name != ini.DefaultSection && name != section {
+			s.others = append(s.others, name)
+		}
+	}
 	for _, name := range []string{ini.DefaultSection, section} {
+		if name == section && opts.Default != nil {
+			maps.Copy(s.values, opts.Default.values)
+		}
 		for _, key := range file.Section(name).Keys() {
 			s.values[key.Name()] = joinLines(key.Value())
 			if name == section {
@@ -252,6 +264,9 @@ func (s *Section) Keys() []string {
 	sort.Strings(keys)
 	return keys
 }
+
+// Others lists the names of the file's other sections, for families of sections.
+func (s *Section) Others() []string { return s.others }
 
 // Get returns the expanded value of one key, and whether the key is there.
 func (s *Section) Get(key string) (value string, ok bool, err error) {

@@ -76,6 +76,14 @@ func (c *JobConfig) Key(key string) string {
 	return fmt.Sprintf("%s: [%s] %s%s", c.from.path, c.from.name, key, origin(c.from.source(key)))
 }
 
+// File is the ini file that the configuration was read from; "" when it was not.
+func (c *JobConfig) File() string {
+	if c.from == nil {
+		return ""
+	}
+	return c.from.path
+}
+
 // within adds to an error that names its key where that key stands.
 func (c *JobConfig) within(err error) error {
 	if c.from == nil {

@@ -22,16 +22,20 @@ const Version = "4.0"
 // commands is the list of what the binary can do: one line a command.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		newBulkLoader(),
+		newCubeDispatcher(),
 		newDataMaintainer(),
 		newPgqadm(),
 		newPgqd(),
 		newPooler(),
+		newQueueLoader(),
 		newQueueMover(),
 		newQueueSplitter(),
 		newScriptmgr(),
 		newSimpleConsumer(),
 		newSimpleLocalConsumer(),
 		newSimpleSerialConsumer(),
+		newTableDispatcher(),
 		newTicker(),
 		newVersion(),
 	}
@@ -40,7 +44,7 @@ func commands() []*cli.Command {
 // later are names of the SkyTools scripts that a link may have, but that this
 // version has no command for.
 var later = []string{
-	"londiste", "walmgr", "table_dispatcher", "cube_dispatcher",
+	"londiste", "walmgr",
 }
 
 // Main runs the command that args name and returns the exit code. args[0] is

@@ -4,6 +4,8 @@
 //	consumerbench latency DSN QUEUE LOOP_DELAY SECONDS   prints p50 and p99 in ms
 //	consumerbench idle    DSN QUEUE LOOP_DELAY           consumes until it is ended
 //	consumerbench drain   DSN QUEUE EVENTS               prints events a second
+//	consumerbench run     COMMAND ARGS...                runs a job to its end; prints the seconds it
+//	                                                     took, those of its processor time, and MB at most
 package main
 
 import (
@@ -12,6 +14,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -41,8 +44,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[0] == "run" {
+		return runJob(args[1:])
+	}
 	if len(args) < 4 {
-		return errors.New("wants latency, idle or drain, DSN QUEUE and a number")
+		return errors.New("wants latency, idle or drain, DSN QUEUE and a number, or run and a command")
 	}
 	mode, dsn, queue := args[0], args[1], args[2]
 	number, err := strconv.ParseFloat(args[3], 64)
@@ -177,5 +183,20 @@ func drain(ctx context.Context, dsn, queue string, events int) error {
 	if err == nil {
 		fmt.Printf("%.0f\n", float64(got)/took.Seconds())
 	}
+	return err
+}
+
+// runJob measures a process from outside.
+func runJob(command []string) error {
+	job := exec.Command(command[0], command[1:]...)
+	job.Stdout, job.Stderr = os.Stderr, os.Stderr
+	began := time.Now()
+	if err := job.Run(); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	state := job.ProcessState
+	usage := state.SysUsage().(*syscall.Rusage)
+	_, err := fmt.Printf("%.3f %.3f %.1f\n", took.Seconds(), (state.UserTime() + state.SystemTime()).Seconds(), float64(usage.Maxrss)*1024/1e6)
 	return err
 }
