@@ -87,6 +87,9 @@ func TestConsumersGoOnAfterARestartOfTheirServers(t *testing.T) {
 	for name, server := range map[string]*pgtest.PrivateServer{"source": source, "target": target} {
 		produce(5) // and in the midst of it
 		server.Stop(t)
+		if server == target {
+			produce(1) // without work nobody looks at it
+		}
 		for _, j := range jobs {
 			pgtest.Eventually(t, 20*time.Second, j.service+" notices", func() bool { return strings.Contains(j.log.String(), "work failed") })
 		}
