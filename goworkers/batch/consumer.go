@@ -582,6 +582,13 @@ func (s *source) checkFilter(ctx context.Context, src *pgx.Conn) error {
 func (s *source) done(b *Batch, started time.Time) {
 	took := time.Since(started)
 	s.job.Stats.Add("count", b.read)
+	for _, a := range b.aside {
+		if a.Dead {
+			s.job.Stats.Add("dead", 1)
+		} else {
+			s.job.Stats.Add("retry", 1)
+		}
+	}
 	s.job.Stats.AddDuration("duration", took)
 	s.metrics.count(b, took)
 	s.log.WithFields(logrus.Fields{

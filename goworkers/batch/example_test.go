@@ -32,10 +32,10 @@ func greet(ctx context.Context, tx pgx.Tx, ev *pgq.Event, s *signup) error {
 func ExampleHandle() {
 	var cfg struct {
 		batch.ConsumerConfig
-		batch.HandleConfig
+		batch.BadEvents
 	}
 	batch.Main("greeter", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, greet))
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.BadEvents, greet))
 	})
 }
 
@@ -58,7 +58,7 @@ func ExampleNewRemoteConsumer() {
 
 type serialConfig struct {
 	batch.RemoteConfig
-	batch.HandleConfig
+	batch.BadEvents
 	DstQuery string `ini:"dst_query" required:"true" help:"statement for each event"`
 }
 
@@ -74,7 +74,7 @@ func (cfg *serialConfig) run(ctx context.Context, tx pgx.Tx, ev *pgq.Event, p *p
 func ExampleNewSerialConsumer() {
 	var cfg serialConfig
 	batch.Main("simple_serial_consumer", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewSerialConsumer(job, cfg.RemoteConfig, batch.Handle(job, cfg.HandleConfig, cfg.run))
+		return batch.NewSerialConsumer(job, cfg.RemoteConfig, batch.Handle(job, cfg.BadEvents, cfg.run))
 	})
 }
 
@@ -133,7 +133,7 @@ func TestTheProgramsOfTheReadmeWork(t *testing.T) {
 	}
 
 	if err := work("greeter", func(job *batch.Job, cfg batch.RemoteConfig) (batch.Worker, error) {
-		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, batch.HandleConfig{}, greet))
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, batch.BadEvents{}, greet))
 	}); err != nil {
 		t.Error(err)
 	}
@@ -150,9 +150,9 @@ func TestTheProgramsOfTheReadmeWork(t *testing.T) {
 		t.Errorf("the mover brought %q", got)
 	}
 
-	serial := serialConfig{DstQuery: "insert into public.greeting values ($1, $2)", HandleConfig: batch.HandleConfig{OnBadEvent: "stop"}}
+	serial := serialConfig{DstQuery: "insert into public.greeting values ($1, $2)", BadEvents: batch.BadEvents{OnBadEvent: "stop"}}
 	err := work("simple_serial_consumer", func(job *batch.Job, cfg batch.RemoteConfig) (batch.Worker, error) {
-		return batch.NewSerialConsumer(job, cfg, batch.Handle(job, serial.HandleConfig, serial.run))
+		return batch.NewSerialConsumer(job, cfg, batch.Handle(job, serial.BadEvents, serial.run))
 	})
 	if err == nil || !strings.Contains(err.Error(), `event 2: field "email": is NULL`) {
 		t.Errorf("an email that is NULL: %v", err)

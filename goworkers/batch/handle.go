@@ -17,17 +17,6 @@ import (
 	"goworkers/pgq"
 )
 
-// HandleConfig holds the keys of a consumer whose handler Handle makes. Embed it beside
-// ConsumerConfig or RemoteConfig.
-type HandleConfig struct {
-	// OnBadEvent is what becomes of an event that cannot be decoded. Default:
-	// deadletter where the consumer can, else stop.
-	OnBadEvent string `ini:"on_bad_event" choice:"deadletter,retry,stop" help:"what becomes of an event that cannot be decoded: it is given up, or tried again every minute, or its batch waits until somebody mends it; default: deadletter where the consumer can, else stop"`
-}
-
-// badEventRetry is when an event that cannot be decoded is tried again.
-const badEventRetry = time.Minute
-
 // HandleOption changes how Handle works.
 type HandleOption int
 
@@ -69,7 +58,7 @@ const (
 // what has a Scan zero; for any other field such an event is bad. Of bad events each is
 // logged with its id, queue and field, and goes the way of on_bad_event. Handle panics
 // when T cannot be decoded into.
-func Handle[T any](job *Job, cfg HandleConfig, f func(ctx context.Context, tx pgx.Tx, ev *pgq.Event, v *T) error, options ...HandleOption) Handler {
+func Handle[T any](job *Job, cfg BadEvents, f func(ctx context.Context, tx pgx.Tx, ev *pgq.Event, v *T) error, options ...HandleOption) Handler {
 	decode := decoderOf[T](options)
 	savepoints := true
 	for _, option := range options {
@@ -79,18 +68,15 @@ func Handle[T any](job *Job, cfg HandleConfig, f func(ctx context.Context, tx pg
 		guarded := &eventTx{Tx: tx, off: !savepoints}
 		guarded.first = func() { guarded.open(ctx) }
 		decode := decode()
-		aside := map[string]int{}
 		for ev, err := range b.Events() {
 			if err != nil {
 				return err
 			}
 			v := new(T)
 			if bad := decode(ev, v); bad != nil {
-				what, err := cfg.putAside(job.Log, b, ev, bad)
-				if err != nil {
+				if err := cfg.PutAside(job, b, ev, bad); err != nil {
 					return err
 				}
-				aside[what]++
 				continue
 			}
 			guarded.opened = false
@@ -101,23 +87,13 @@ func Handle[T any](job *Job, cfg HandleConfig, f func(ctx context.Context, tx pg
 				if err := wish.put(job.Log, b, ev); err != nil {
 					return err
 				}
-				aside[wish.name()]++
 			case err != nil:
 				return fmt.Errorf("event %d: %w", ev.ID, err)
 			}
 		}
-		for what, n := range aside {
-			job.Stats.Add(what, n)
-		}
 		return nil
 	}
 }
-
-// Names of events put aside in the statistics line.
-const (
-	statDead  = "dead"
-	statRetry = "retry"
-)
 
 // asideError is what a function given to Handle returns for an event to put aside.
 type asideError struct {
@@ -149,13 +125,6 @@ func (e *asideError) Error() string {
 	return fmt.Sprintf("to be tried again after %s: %s", e.after, e.reason)
 }
 
-func (e *asideError) name() string {
-	if e.dead {
-		return statDead
-	}
-	return statRetry
-}
-
 func (e *asideError) put(log logrus.FieldLogger, b *Batch, ev *pgq.Event) (err error) {
 	if e.dead {
 		err = b.Fail(ev, e.reason)
@@ -172,34 +141,6 @@ func (e *asideError) put(log logrus.FieldLogger, b *Batch, ev *pgq.Event) (err e
 		log.WithField("after", e.after).Debug("event will be tried again")
 	}
 	return nil
-}
-
-// putAside does with a bad event what on_bad_event says.
-func (cfg *HandleConfig) putAside(log logrus.FieldLogger, b *Batch, ev *pgq.Event, bad *columnError) (what string, err error) {
-	log = ofEvent(log, b, ev).WithField("field", bad.name).WithError(bad)
-	failure := fmt.Errorf("event %d: %w", ev.ID, bad)
-	switch cfg.OnBadEvent {
-	case "stop":
-		return "", failure
-	case "retry":
-		if err := b.RetryFor(ev, badEventRetry, bad.Error()); err != nil {
-			return "", fmt.Errorf("%w; on_bad_event = retry: %w", failure, err)
-		}
-		log.Warn("event cannot be decoded, will be tried again")
-		return statRetry, nil
-	case "deadletter":
-		if err := b.Fail(ev, bad.Error()); err != nil {
-			return "", fmt.Errorf("%w; on_bad_event = deadletter: %w", failure, err)
-		}
-	case "":
-		if b.Fail(ev, bad.Error()) != nil {
-			return "", failure // this consumer cannot do it
-		}
-	default:
-		return "", Usagef("on_bad_event = %q: must be one of deadletter, retry, stop", cfg.OnBadEvent)
-	}
-	log.Error("event cannot be decoded, given up")
-	return statDead, nil
 }
 
 func ofEvent(log logrus.FieldLogger, b *Batch, ev *pgq.Event) logrus.FieldLogger {

@@ -98,7 +98,7 @@ func obey(ctx context.Context, tx pgx.Tx, ev *pgq.Event, v *order) error {
 }
 
 // handled makes a consumer with obey; it works in the queue's own database.
-func (r *road) handled(t *testing.T, cfg HandleConfig, options ...HandleOption) (Worker, *Job, *console) {
+func (r *road) handled(t *testing.T, cfg BadEvents, options ...HandleOption) (Worker, *Job, *console) {
 	t.Helper()
 	config := r.config(r.src, r.dst).ConsumerConfig
 	job, log := setupJob(t, config.JobConfig)
@@ -113,7 +113,7 @@ func TestHandleDoesWithEachEventWhatItSays(t *testing.T) {
 	t.Parallel()
 	r := setupRoad(t)
 	r.register(t)
-	worker, job, log := r.handled(t, HandleConfig{})
+	worker, job, log := r.handled(t, BadEvents{})
 	r.orders(t, "a", "b retry", "c", "dead", "d deadly", "e", "retry", "f reason", "", "g")
 	mustDrain(t, worker)
 	if got, want := applied(t, r.src), []string{"a", "c", "e", "g"}; !slices.Equal(got, want) {
@@ -149,7 +149,7 @@ func TestHandleUndoesAnEventAlone(t *testing.T) {
 				t.Parallel()
 				r := setupRoad(t)
 				r.register(t)
-				worker, _, _ := r.handled(t, HandleConfig{})
+				worker, _, _ := r.handled(t, BadEvents{})
 				// LazyFetch is 2: portions are fetched between savepoints.
 				r.orders(t, "a", "dead", way+" "+end, "b", way+" "+end, "dead", "c", "c2", way+" "+end)
 				mustDrain(t, worker)
@@ -184,7 +184,7 @@ func TestHandleUndoesTheBatch(t *testing.T) {
 			t.Parallel()
 			r := setupRoad(t)
 			r.register(t)
-			worker, _, _ := r.handled(t, HandleConfig{}, c.options...)
+			worker, _, _ := r.handled(t, BadEvents{}, c.options...)
 			r.orders(t, "a", "retry", c.order, "b")
 			err := drain(worker)
 			if err == nil || !strings.Contains(err.Error(), `of queue "events": event 3`) || !strings.Contains(err.Error(), c.want) {
@@ -204,7 +204,7 @@ func TestHandleWithoutSavepointsKeepsWhatWasWritten(t *testing.T) {
 	t.Parallel()
 	r := setupRoad(t)
 	r.register(t)
-	worker, _, _ := r.handled(t, HandleConfig{}, NoSavepoints)
+	worker, _, _ := r.handled(t, BadEvents{}, NoSavepoints)
 	r.orders(t, "a", "b dead", "c")
 	mustDrain(t, worker)
 	if got, want := applied(t, r.src), []string{"a", "b", "c"}; !slices.Equal(got, want) {
@@ -224,7 +224,7 @@ func TestHandleMakesSavepointsOnlyForUse(t *testing.T) {
 		config := r.config(faults.Through(t, r.src), r.dst).ConsumerConfig
 		config.LazyFetch = 0
 		job, _ := setupJob(t, config.JobConfig)
-		worker, err := NewConsumer(job, config, Handle(job, HandleConfig{}, obey))
+		worker, err := NewConsumer(job, config, Handle(job, BadEvents{}, obey))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,9 +246,9 @@ func TestBadEventsGoTheWayOfTheConfiguration(t *testing.T) {
 		dead, back int
 		log        string
 	}{
-		{"", []string{"a", "b"}, "", 1, 0, "event cannot be decoded, given up"},
-		{"deadletter", []string{"a", "b"}, "", 1, 0, "event cannot be decoded, given up"},
-		{"retry", []string{"a", "b"}, "", 0, 1, "event cannot be decoded, will be tried again"},
+		{"", nil, `of queue "events": event 2: field "do": is NULL; the batch comes again`, 0, 0, ""},
+		{"deadletter", []string{"a", "b"}, "", 1, 0, "event put aside"},
+		{"retry", []string{"a", "b"}, "", 0, 1, "event put aside"},
 		{"stop", nil, `of queue "events": event 2: field "do": is NULL`, 0, 0, ""},
 		{"other", nil, `on_bad_event = "other": must be one of`, 0, 0, ""},
 	} {
@@ -256,7 +256,7 @@ func TestBadEventsGoTheWayOfTheConfiguration(t *testing.T) {
 			t.Parallel()
 			r := setupRoad(t)
 			r.register(t)
-			worker, job, log := r.handled(t, HandleConfig{OnBadEvent: c.way})
+			worker, job, log := r.handled(t, BadEvents{OnBadEvent: c.way, BadEventRetry: time.Minute})
 			r.produce(t, "do=a", "do", "do=b")
 			err := drain(worker)
 			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
@@ -297,16 +297,16 @@ func TestBadEventsStopWhereTheyCannotBePutAside(t *testing.T) {
 	b := &Batch{Batch: &pgq.Batch{ID: 3, Queue: "events", Consumer: "c"}}
 	bad := &columnError{"do", errors.New("is NULL")}
 	for way, want := range map[string]string{
-		"":           `event 7: field "do": is NULL`,
-		"deadletter": `event 7: field "do": is NULL; on_bad_event = deadletter: put event 7`,
-		"retry":      `event 7: field "do": is NULL; on_bad_event = retry: put event 7`,
+		"":           `event 7: field "do": is NULL; the batch comes again`,
+		"deadletter": `event 7: field "do": is NULL; on_bad_event = deadletter is not possible: put event 7`,
+		"retry":      `event 7: field "do": is NULL; on_bad_event = retry is not possible: put event 7`,
 	} {
-		_, err := (&HandleConfig{OnBadEvent: way}).putAside(job.Log, b, &pgq.Event{ID: 7}, bad)
-		if err == nil || !strings.HasPrefix(err.Error(), want) || way == "" && err.Error() != want {
+		err := (&BadEvents{OnBadEvent: way}).PutAside(job, b, &pgq.Event{ID: 7}, bad)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("on_bad_event = %s: %v, want %s", way, err, want)
 		}
 	}
-	if strings.Contains(log.String(), "given up") {
+	if strings.Contains(log.String(), "put aside") {
 		t.Errorf("the log tells of what was not done:\n%s", log)
 	}
 }
@@ -318,7 +318,7 @@ func TestHandleWritesToTheTarget(t *testing.T) {
 	r.register(t)
 	config := r.config(r.src, r.dst)
 	job, _ := setupJob(t, config.JobConfig)
-	worker, err := NewSerialConsumer(job, config, Handle(job, HandleConfig{OnBadEvent: "stop"}, obey))
+	worker, err := NewSerialConsumer(job, config, Handle(job, BadEvents{OnBadEvent: "stop"}, obey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestHandleSurvivesAStopAtAnyStep(t *testing.T) {
 	}
 	run := func() error {
 		job, _ := setupJob(t, config.JobConfig)
-		worker, err := NewConsumer(job, config, Handle(job, HandleConfig{}, obey))
+		worker, err := NewConsumer(job, config, Handle(job, BadEvents{}, obey))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -395,7 +395,7 @@ func TestHandleServesSeveralWorkers(t *testing.T) {
 	config.Slots, config.Workers, config.SlotKey = 4, 4, "ev_data"
 	config.WorkerTimeout, config.LoopDelay = time.Minute, time.Millisecond
 	job, _ := setupJob(t, config.JobConfig)
-	worker, err := NewConsumer(job, config, Handle(job, HandleConfig{}, obey))
+	worker, err := NewConsumer(job, config, Handle(job, BadEvents{}, obey))
 	if err != nil {
 		t.Fatal(err)
 	}

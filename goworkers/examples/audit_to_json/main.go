@@ -20,7 +20,7 @@ import (
 
 type config struct {
 	batch.ConsumerConfig
-	batch.HandleConfig
+	batch.BadEvents
 	Dir string `ini:"audit_dir" path:"true" required:"true" help:"folder of the files"`
 }
 
@@ -39,7 +39,7 @@ func main() {
 			return nil, batch.Usagef("audit_to_json: the files have one writer: take consumer_slots away")
 		}
 		files := &files{dir: cfg.Dir, days: map[string]*day{}}
-		write := batch.Handle(job, cfg.HandleConfig, files.write)
+		write := batch.Handle(job, cfg.BadEvents, files.write)
 		return batch.NewConsumer(job, cfg.ConsumerConfig, func(ctx context.Context, tx pgx.Tx, b *batch.Batch) error {
 			files.begin(b.ID)
 			return files.end(write(ctx, tx, b))

@@ -24,7 +24,7 @@ import (
 
 type config struct {
 	batch.ConsumerConfig
-	batch.HandleConfig
+	batch.BadEvents
 	Caches []string `ini:"caches" required:"true" help:"URLs of the caches, comma separated"`
 }
 
@@ -54,6 +54,6 @@ func (cfg *config) purge(ctx context.Context, _ pgx.Tx, _ *pgq.Event, c *pgq.Cha
 func main() {
 	var cfg config
 	batch.Main("cache_invalidator", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, cfg.purge))
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.BadEvents, cfg.purge))
 	})
 }

@@ -22,7 +22,7 @@ import (
 
 type config struct {
 	batch.ConsumerConfig
-	batch.HandleConfig
+	batch.BadEvents
 	SMTP string `ini:"smtp" default:"localhost:25" help:"host:port of the mail server"`
 	From string `ini:"mail_from" required:"true" help:"address that the mails are from"`
 }
@@ -54,6 +54,6 @@ func (cfg *config) send(ctx context.Context, tx pgx.Tx, ev *pgq.Event, m *mail) 
 func main() {
 	var cfg config
 	batch.Main("mail_sender", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, cfg.send))
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.BadEvents, cfg.send))
 	})
 }

@@ -23,7 +23,7 @@ import (
 
 type config struct {
 	batch.RemoteConfig
-	batch.HandleConfig
+	batch.BadEvents
 	Partition string `ini:"partition" required:"true" help:"name of the partition in the target's table"`
 }
 
@@ -54,6 +54,6 @@ func (cfg *config) merge(ctx context.Context, tx pgx.Tx, ev *pgq.Event, u *user)
 func main() {
 	var cfg config
 	batch.Main("partition_merger", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewSerialConsumer(job, cfg.RemoteConfig, batch.Handle(job, cfg.HandleConfig, cfg.merge, batch.NoSavepoints))
+		return batch.NewSerialConsumer(job, cfg.RemoteConfig, batch.Handle(job, cfg.BadEvents, cfg.merge, batch.NoSavepoints))
 	})
 }

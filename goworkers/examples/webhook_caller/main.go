@@ -24,7 +24,7 @@ import (
 
 type config struct {
 	batch.ConsumerConfig
-	batch.HandleConfig
+	batch.BadEvents
 	URL string `ini:"url" required:"true" help:"where rows are posted to"`
 }
 
@@ -54,6 +54,6 @@ func (cfg *config) call(ctx context.Context, _ pgx.Tx, ev *pgq.Event, row *pgq.R
 func main() {
 	var cfg config
 	batch.Main("webhook_caller", &cfg, func(job *batch.Job) (batch.Worker, error) {
-		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.HandleConfig, cfg.call))
+		return batch.NewConsumer(job, cfg.ConsumerConfig, batch.Handle(job, cfg.BadEvents, cfg.call))
 	})
 }

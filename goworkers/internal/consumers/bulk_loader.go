@@ -17,7 +17,7 @@ const BulkLoaderService = "bulk_loader"
 // BulkLoaderConfig holds the keys of a bulk loader.
 type BulkLoaderConfig struct {
 	batch.RemoteConfig
-	BadEvents
+	batch.BadEvents
 	// LoadMethod is 0, 1 or 2. Default: 0.
 	LoadMethod int `ini:"load_method" default:"0" min:"0" help:"0: inserts, updates and deletes as what they are; 1: updates as delete and insert; 2: inserts too, so that rows that are there already do no harm"`
 	// RemapTables are tables that have another name at the target.

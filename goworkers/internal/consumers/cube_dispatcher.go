@@ -17,7 +17,7 @@ const CubeDispatcherService = "cube_dispatcher"
 // CubeDispatcherConfig holds the keys of a cube dispatcher.
 type CubeDispatcherConfig struct {
 	batch.RemoteConfig
-	BadEvents
+	batch.BadEvents
 	// Mode is keep_latest or keep_all. Default: keep_latest.
 	Mode string `ini:"mode" default:"keep_latest" choice:"keep_latest,keep_all" help:"keep_latest: of each row the latest state stays, deletes remove it; keep_all: each state is a row, deletes are refused"`
 	// DateFormat is the end of the tables' names. Default: YYYY_MM_DD.

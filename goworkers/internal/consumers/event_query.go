@@ -23,7 +23,7 @@ import (
 type EventQuery struct {
 	// DstQuery is the statement. Required.
 	DstQuery string `ini:"dst_query" raw:"true" required:"true" help:"statement to run in dst_db for each event; %(name)s is the column of that name, %(pgq.ev_id)s, %(pgq.ev_data)s and so on are fields of the event"`
-	BadEvents
+	batch.BadEvents
 }
 
 const dstQuery = "dst_query"
@@ -142,7 +142,7 @@ func (r *eventRunner) each(b *batch.Batch, wanted func(*pgq.Event) bool, send fu
 			if err := flush(); err != nil { // what stands before it comes first
 				return err
 			}
-			if err := r.cfg.putAside(r.job, b, ev, err); err != nil {
+			if err := r.cfg.PutAside(r.job, b, ev, err); err != nil {
 				return err
 			}
 			continue

@@ -44,14 +44,14 @@ const (
 // batch, until an error.
 type loader struct {
 	job    *batch.Job
-	bad    BadEvents
+	bad    batch.BadEvents
 	budget int
 	unique map[string]bool // tables by table and key: whether an index makes the key unique
 	parts  partitions
 }
 
 // newLoader makes the loader of the n-th worker of a job.
-func newLoader(n int, job *batch.Job, dst batch.ConnString, bad BadEvents, template string) *loader {
+func newLoader(n int, job *batch.Job, dst batch.ConnString, bad batch.BadEvents, template string) *loader {
 	return &loader{
 		job: job, bad: bad, budget: loadBudget,
 		parts: partitions{job: job, dst: dst, key: fmt.Sprintf("dst_db/partitions/%d", n), template: template},
@@ -107,7 +107,7 @@ func (l *loading) run(ctx context.Context, place func(ev *pgq.Event, fields []fi
 		var bad *badRow
 		switch {
 		case errors.As(err, &bad):
-			err = l.bad.putAside(l.job, l.b, ev, bad)
+			err = l.bad.PutAside(l.job, l.b, ev, bad)
 		case err == nil && l.held >= l.budget:
 			err = l.flush(ctx)
 		}
@@ -412,7 +412,7 @@ func (d *dest) load(ctx context.Context, rows []loadRow) error {
 
 // putAside does with an event whose row the server refuses what is configured.
 func (d *dest) putAside(event int64, err error) error {
-	return d.l.bad.putAside(d.l.job, d.l.b, &pgq.Event{ID: event}, refusal(err))
+	return d.l.bad.PutAside(d.l.job, d.l.b, &pgq.Event{ID: event}, refusal(err))
 }
 
 // put loads rows that lie side by side.

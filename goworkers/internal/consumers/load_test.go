@@ -566,13 +566,13 @@ func TestBadRowsAreFoundAndTheOthersLoaded(t *testing.T) {
 	const target = `create table k (id int primary key, value int not null check (value < 1000), day date default '2026-11-30')`
 	for name, start := range map[string]func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error){
 		"table dispatcher": func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
-			return dispatchTable(TableDispatcherConfig{RemoteConfig: r, BadEvents: BadEvents{OnBadEvent: "deadletter"}, DestTable: "k"})
+			return dispatchTable(TableDispatcherConfig{RemoteConfig: r, BadEvents: batch.BadEvents{OnBadEvent: "deadletter"}, DestTable: "k"})
 		},
 		"bulk loader": func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
-			return loadInBulk(BulkLoaderConfig{RemoteConfig: r, BadEvents: BadEvents{OnBadEvent: "deadletter"}})
+			return loadInBulk(BulkLoaderConfig{RemoteConfig: r, BadEvents: batch.BadEvents{OnBadEvent: "deadletter"}})
 		},
 		"cube dispatcher": func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
-			return dispatchCube(CubeDispatcherConfig{RemoteConfig: r, BadEvents: BadEvents{OnBadEvent: "deadletter"}, Mode: "keep_latest"})
+			return dispatchCube(CubeDispatcherConfig{RemoteConfig: r, BadEvents: batch.BadEvents{OnBadEvent: "deadletter"}, Mode: "keep_latest"})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,7 +22,7 @@ const QueueLoaderService = "queue_loader"
 // source, schema.table, may have those of TableRules for that table.
 type QueueLoaderConfig struct {
 	batch.RemoteConfig
-	BadEvents
+	batch.BadEvents
 	TableRules
 	// RenameTables are tables that have another name at the target.
 	RenameTables []string `ini:"rename_tables" help:"tables that have another name in dst_db: source:target, comma separated"`

@@ -24,7 +24,7 @@ type QueueSplitterConfig struct {
 	batch.RemoteConfig
 	// QueueField is the event's field that names the queue. Default: ev_extra1.
 	QueueField string `ini:"queue_field" default:"ev_extra1" choice:"ev_type,ev_data,ev_extra1,ev_extra2,ev_extra3,ev_extra4,type,data,extra1,extra2,extra3,extra4" help:"field of the events that names the queue in dst_db which an event goes to"`
-	BadEvents
+	batch.BadEvents
 }
 
 // QueueSplitter is a Worker that gives the events of one queue to many. They keep their
@@ -105,7 +105,7 @@ func (s *QueueSplitter) split(ctx context.Context, tx pgx.Tx, b *batch.Batch) er
 			if !queue.Valid {
 				why = fmt.Errorf("%s names no queue to go to: it is NULL", s.cfg.QueueField)
 			}
-			if err := s.cfg.putAside(s.job, b, ev, why); err != nil {
+			if err := s.cfg.PutAside(s.job, b, ev, why); err != nil {
 				return err
 			}
 			continue
@@ -131,7 +131,7 @@ func (s *QueueSplitter) insert(ctx context.Context, tx pgx.Tx, b *batch.Batch, p
 		case pgq.IsQueueNotFound(err):
 			err = fmt.Errorf("%s names a queue that dst_db does not have: %w; create it there with: pgqadm INI create %s", s.cfg.QueueField, err, queue)
 			for _, ev := range events {
-				if err := s.cfg.putAside(s.job, b, ev, err); err != nil {
+				if err := s.cfg.PutAside(s.job, b, ev, err); err != nil {
 					return err
 				}
 			}
@@ -147,7 +147,7 @@ func (s *QueueSplitter) insert(ctx context.Context, tx pgx.Tx, b *batch.Batch, p
 // insertInto inserts events into a queue. When bad events are put aside, the
 // transaction is as before after an error.
 func (s *QueueSplitter) insertInto(ctx context.Context, tx pgx.Tx, queue string, events []*pgq.Event) error {
-	if s.cfg.stops() {
+	if s.cfg.Stops() {
 		_, err := pgq.BulkInsert(ctx, tx, queue, each(events))
 		return err
 	}

@@ -123,7 +123,7 @@ func (r *eventRunner) commitEach(ctx context.Context, conn *pgconn.PgConn, b *ba
 		switch err := faults[i]; {
 		case err == nil:
 		case isDataError(err):
-			if err := r.cfg.putAside(r.job, b, c.ev, err); err != nil {
+			if err := r.cfg.PutAside(r.job, b, c.ev, err); err != nil {
 				return err
 			}
 		default:

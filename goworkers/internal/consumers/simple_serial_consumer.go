@@ -65,7 +65,7 @@ func (s *SimpleSerialConsumer) apply(ctx context.Context, tx pgx.Tx, b *batch.Ba
 		case !isDataError(err):
 			return &eventError{calls[done].ev, err}
 		}
-		if err := s.cfg.putAside(s.job, b, calls[done].ev, err); err != nil {
+		if err := s.cfg.PutAside(s.job, b, calls[done].ev, err); err != nil {
 			return err
 		}
 		if err := s.apply(ctx, tx, b, calls[:done]); err != nil {
@@ -79,7 +79,7 @@ func (s *SimpleSerialConsumer) apply(ctx context.Context, tx pgx.Tx, b *batch.Ba
 // attempt runs all of the calls or none. After an error it says which call failed, or
 // -1 when it was none of them.
 func (s *SimpleSerialConsumer) attempt(ctx context.Context, tx pgx.Tx, calls []call) (failed int, err error) {
-	if s.cfg.stops() { // the whole transaction is undone then
+	if s.cfg.Stops() { // the whole transaction is undone then
 		return s.send(ctx, tx.Conn().PgConn(), calls)
 	}
 	savepoint, err := tx.Begin(ctx)

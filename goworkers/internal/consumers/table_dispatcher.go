@@ -23,7 +23,7 @@ const byEventTime = "_EVTIME"
 // TableDispatcherConfig holds the keys of a table dispatcher.
 type TableDispatcherConfig struct {
 	batch.RemoteConfig
-	BadEvents
+	batch.BadEvents
 	// DestTable is the table that rows go to. Required.
 	DestTable string `ini:"dest_table" required:"true" help:"table in dst_db that the rows go to, schema.table"`
 	// Fields are the columns to load. Default: all.
