@@ -6,6 +6,7 @@
 //	src_db = dbname=shop
 //	queue_name = audit
 //	audit_dir = ~/audit
+//	on_bad_event = deadletter
 package main
 
 import (

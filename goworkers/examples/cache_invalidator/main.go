@@ -1,11 +1,11 @@
-// Command cache_invalidator takes rows out of HTTP caches when they change: each event of
-// pgq.logutriga or jsontriga becomes PURGE /TABLE/KEY on every cache, a TRUNCATE PURGE /TABLE.
-// When one of them does not do it, the row is tried again after ten seconds.
+// Command cache_invalidator takes changed rows out of HTTP caches: each event of pgq.logutriga or jsontriga becomes
+// PURGE /TABLE/KEY on every cache, a TRUNCATE PURGE /TABLE. What a cache does not do is tried again after ten seconds.
 //
 //	[cache_invalidator]
 //	src_db = dbname=shop
 //	queue_name = shop_changes
 //	caches = http://cache1:6081, http://cache2:6081
+//	on_bad_event = deadletter
 package main
 
 import (

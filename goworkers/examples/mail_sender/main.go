@@ -1,11 +1,11 @@
-// Command mail_sender sends a mail for each row inserted into queue.mailq (see mailq.sql). When
-// it dies, mails of its batch may come twice: their Message-ID is the same then.
+// Command mail_sender mails each row of queue.mailq (mailq.sql); a mail that comes twice, after a crash, has one Message-ID.
 //
 //	[mail_sender]
 //	src_db = dbname=shop
 //	queue_name = mail_events
 //	smtp = localhost:25
 //	mail_from = shop@example.com
+//	on_bad_event = deadletter
 package main
 
 import (

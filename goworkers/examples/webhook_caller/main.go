@@ -1,11 +1,11 @@
-// Command webhook_caller posts each row of a queue as JSON to a URL. What fails is tried
-// again with growing pauses, and given up after max_retries or when the receiver refuses it
-// (4xx); see webhook.sql. A row may come twice: Idempotency-Key is the event's id.
+// Command webhook_caller posts each row of a queue as JSON to a URL. What fails is tried again with growing pauses,
+// given up after max_retries or when refused (4xx); see webhook.sql. A row may come twice: Idempotency-Key tells.
 //
 //	[webhook_caller]
 //	src_db = dbname=shop
 //	queue_name = orders
 //	url = https://partner.example.com/orders
+//	on_bad_event = deadletter
 package main
 
 import (
