@@ -50,7 +50,7 @@ func ahead(events iter.Seq2[*pgq.Event, error]) iter.Seq2[*pgq.Event, error] {
 					break
 				}
 				part.events = append(part.events, ev)
-				bytes += len(ev.Data.String) + len(ev.Extra2.String)
+				bytes += len(ev.Type.String) + len(ev.Data.String) + len(ev.Extra1.String) + len(ev.Extra2.String) + len(ev.Extra3.String) + len(ev.Extra4.String)
 				if (len(part.events) == aheadEvents || bytes >= aheadBytes) && !pass() {
 					return
 				}

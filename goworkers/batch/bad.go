@@ -23,6 +23,9 @@ type BadEvents struct {
 	OnBadEvent string `ini:"on_bad_event" default:"stop" choice:"stop,retry,deadletter" help:"an event that cannot be used: stop and try its batch again, retry it alone later, or give it up (pgqadm INI dlq)"`
 	// BadEventRetry is after how long such an event is retried. Default: 60 s.
 	BadEventRetry time.Duration `ini:"bad_event_retry" default:"60" min:"0" help:"seconds until a bad event is retried alone"`
+	// BadEventLimit is how many events of a batch may be put aside: more are not the
+	// events' fault, and the batch is tried again. 0 is no limit. Default: 1000.
+	BadEventLimit int `ini:"bad_event_limit" default:"1000" min:"0" help:"bad events of one batch that may be put aside; when there are more the batch stops, as for on_bad_event = stop; 0: no limit"`
 }
 
 // Stops tells that a bad event undoes its batch.
@@ -32,6 +35,9 @@ func (c *BadEvents) Stops() bool { return c.OnBadEvent != "retry" && c.OnBadEven
 // error that it returns is to be returned by the handler: it undoes the batch.
 func (c *BadEvents) PutAside(job *Job, b *Batch, ev *pgq.Event, why error) error {
 	failure := fmt.Errorf("event %d: %w", ev.ID, why)
+	if b.bad++; c.BadEventLimit > 0 && b.bad > c.BadEventLimit {
+		return fmt.Errorf("%w; it is one of more than bad_event_limit = %d in this batch, which is not the events' fault: mend the cause, or raise the limit", failure, c.BadEventLimit)
+	}
 	var err error
 	switch c.OnBadEvent {
 	case "retry":

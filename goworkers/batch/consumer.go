@@ -96,6 +96,7 @@ type Batch struct {
 
 	noRetry error // why single events cannot be put aside; nil if they can
 	noFail  error // why they cannot be given up
+	bad     int   // events that BadEvents has put aside
 	aside   []pgq.Aside
 	asideAt map[int64]int // where in aside an event is
 }

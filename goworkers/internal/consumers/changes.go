@@ -22,15 +22,16 @@ func (c changes) of(ev *pgq.Event) (change, error) {
 	if known, found := c[ev.Type.String]; found {
 		return known, nil
 	}
-	op, list, found := strings.Cut(ev.Type.String, ":")
+	text := strings.Clone(ev.Type.String) // not all of the event with it
+	op, list, found := strings.Cut(text, ":")
 	if len(op) != 1 || !strings.Contains("IUDR", op) || !found && op != "R" {
-		return change{}, badRowf("its type %q is none of pgq.logutriga, which writes I:, U: or D: and the columns of the primary key", ev.Type.String)
+		return change{}, badRowf("its type %q is none of pgq.logutriga, which writes I:, U: or D: and the columns of the primary key", text)
 	}
 	ch := change{op: op[0]}
 	if list != "" {
 		ch.key = strings.Split(list, ",")
 	}
-	c[strings.Clone(ev.Type.String)] = ch
+	c[text] = ch
 	return ch, nil
 }
 

@@ -45,8 +45,10 @@ func NewCubeDispatcher(job *batch.Job, cfg CubeDispatcherConfig) (*batch.SerialC
 			switch {
 			case err != nil:
 				return nil, 0, err
+			case ch.op == 'R' && suffix == "":
+				return nil, 0, badRowf("it truncates table %s, which is not carried out; truncate the target by hand", ev.Extra1.String)
 			case ch.op == 'R':
-				return nil, 0, nil // the cube keeps what there was
+				return nil, 0, nil // the days keep what there was
 			case ch.op == 'D' && cfg.Mode == "keep_all":
 				return nil, 0, badRowf("it deletes a row, and mode = keep_all takes no deletes")
 			}

@@ -33,11 +33,12 @@ var loadBudget = 8 << 20
 type loadMode int
 
 const (
-	loadPlain  loadMode = iota // each event is a row to insert
-	loadLatest                 // of each key the latest row stays
-	loadBulk                   // inserts, updates and deletes are carried out
-	loadMerge                  // the same, updates as delete and insert
-	loadUpsert                 // the same, inserts and updates as delete and insert
+	loadPlain   loadMode = iota // each event is a row to insert
+	loadLatest                  // of each key the latest row stays
+	loadBulk                    // inserts, updates and deletes are carried out
+	loadMerge                   // the same, updates as delete and insert
+	loadUpsert                  // the same, inserts and updates as delete and insert
+	loadReplace                 // the old rows of all keys go first; no mode of a dest
 )
 
 // loader loads for one worker of a job. What it knows of the target's tables stays from batch to
@@ -47,6 +48,7 @@ type loader struct {
 	bad    batch.BadEvents
 	budget int
 	unique map[string]bool // tables by table and key: whether an index makes the key unique
+	tables map[string]columns
 	parts  partitions
 }
 
@@ -60,7 +62,7 @@ func newLoader(n int, job *batch.Job, dst batch.ConnString, bad batch.BadEvents,
 
 // forget drops what the loader believes of the target.
 func (l *loader) forget() {
-	l.unique = nil
+	l.unique, l.tables = nil, nil
 	l.parts.known = nil
 }
 
@@ -203,8 +205,70 @@ func (d *dest) fits(fields []field) bool {
 	return true
 }
 
+// columns are those of a table of the target: whether they can be written to.
+type columns map[string]bool
+
+const columnsSQL = `
+	select a.attname::text, a.attgenerated = ''
+	  from pg_catalog.pg_attribute a
+	 where a.attrelid = $1::text::pg_catalog.regclass and a.attnum > 0 and not a.attisdropped`
+
+// target gives the columns of the table; again asks once more for what was asked before.
+func (d *dest) target(ctx context.Context, again bool) (columns, error) {
+	if known := d.l.tables[d.table]; known != nil && !again {
+		return known, nil
+	}
+	list := columns{}
+	rows, err := d.l.tx.Query(ctx, columnsSQL, quoteTable(d.table))
+	if err == nil {
+		var name string
+		var writable bool
+		_, err = pgx.ForEachRow(rows, []any{&name, &writable}, func() error {
+			list[name] = writable
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	if d.l.tables == nil {
+		d.l.tables = map[string]columns{}
+	}
+	d.l.tables[d.table] = list
+	return list, nil
+}
+
+// writable takes those columns out that the target makes itself; one that it lacks is an
+// error.
+func (d *dest) writable(ctx context.Context, take []int, names []string) ([]int, []string, error) {
+	for _, again := range []bool{false, true} {
+		there, err := d.target(ctx, again)
+		if err != nil {
+			return nil, nil, err
+		}
+		var keptTake []int
+		var kept []string
+		missing := ""
+		for i, name := range names {
+			switch write, found := there[name]; {
+			case !found:
+				missing = name
+			case write:
+				keptTake, kept = append(keptTake, take[i]), append(kept, name)
+			}
+		}
+		if missing == "" {
+			return keptTake, kept, nil
+		}
+		if again {
+			return nil, nil, badRowf("its field %q is no column of table %s; add the column there, or leave it out of the events", missing, d.table)
+		}
+	}
+	return nil, nil, nil
+}
+
 // arrange takes over the form of an event's row.
-func (d *dest) arrange(fields []field) error {
+func (d *dest) arrange(ctx context.Context, fields []field) error {
 	at := map[string]int{}
 	var order []string
 	names := make([]string, len(fields))
@@ -219,8 +283,11 @@ func (d *dest) arrange(fields []field) error {
 		}
 		at[name] = i // of two columns of one name the later counts
 	}
-	if len(fields) == 0 {
+	switch {
+	case len(fields) == 0:
 		return badRowf("it has no columns: its data is not that of a row")
+	case strings.HasPrefix(fields[0].name, "{"):
+		return badRowf("its data looks like JSON; rows are read as pgq.logutriga writes them, url-encoded")
 	}
 	var take []int
 	var columns []string
@@ -239,6 +306,10 @@ func (d *dest) arrange(fields []field) error {
 			return badRowf("it has no field %q, which the key fields names", name)
 		}
 	}
+	take, columns, err := d.writable(ctx, take, columns)
+	if err != nil {
+		return err
+	}
 	var keyAt []int
 	for _, name := range d.key {
 		i := slices.Index(columns, name)
@@ -246,6 +317,12 @@ func (d *dest) arrange(fields []field) error {
 			return badRowf("it has no field %q, which is of its key", name)
 		}
 		keyAt = append(keyAt, i)
+	}
+	if d.staged && !slices.Equal(d.columns, columns) {
+		if _, err := d.l.tx.Exec(ctx, "drop table "+d.stageName()); err != nil {
+			return err
+		}
+		d.staged = false
 	}
 	d.names, d.take, d.columns, d.keyAt = names, take, columns, keyAt
 	return nil
@@ -257,7 +334,7 @@ func (d *dest) add(ctx context.Context, ev *pgq.Event, op byte, fields []field) 
 		if err := d.flush(ctx); err != nil {
 			return err
 		}
-		if err := d.arrange(fields); err != nil {
+		if err := d.arrange(ctx, fields); err != nil {
 			return err
 		}
 	}
@@ -289,9 +366,17 @@ func (d *dest) add(ctx context.Context, ev *pgq.Event, op byte, fields []field) 
 	}
 	d.buf = append(d.buf, '\n')
 	row.end = len(d.buf)
-	d.l.held += row.end - start
+	d.l.held += row.end - start + d.overhead()
 	d.rows = append(d.rows, row)
 	return nil
+}
+
+// overhead is about what a row costs beside its text: its place, and that of its key.
+func (d *dest) overhead() int {
+	if d.mode == loadPlain {
+		return 64
+	}
+	return 256
 }
 
 // fold lets the row take the place of one with the same key.
@@ -352,12 +437,12 @@ func (d *dest) outcome(first, last byte) byte {
 		return 'U'
 	case d.mode == loadLatest:
 		return 'D'
-	case first == 'I' && last == 'D':
+	case first == 'I' && last == 'D' && d.mode != loadUpsert: // there might have been one there
 		return 0
-	case first == 'I':
+	case first == 'I' && last != 'D':
 		return 'I'
-	case last == 'I': // it was deleted before
-		return 'U'
+	case last == 'I': // it was deleted before, or was not there to be deleted
+		return 'R'
 	}
 	return last
 }
@@ -367,7 +452,7 @@ func (d *dest) flush(ctx context.Context) error {
 	if len(d.rows) == 0 {
 		return nil
 	}
-	d.l.held -= len(d.buf)
+	d.l.held -= len(d.buf) + len(d.rows)*d.overhead()
 	d.settle()
 	if d.mode != loadPlain && len(d.rows) > 0 {
 		if err := d.stage(ctx); err != nil {
@@ -388,7 +473,14 @@ func (d *dest) load(ctx context.Context, rows []loadRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, d.l.tx, func(tx pgx.Tx) error { return d.put(ctx, tx, rows) })
+	err := pgx.BeginFunc(ctx, d.l.tx, func(tx pgx.Tx) error { return d.put(ctx, tx, rows, d.mode) })
+	if d.mode == loadBulk || d.mode == loadLatest {
+		// Rows may have passed a unique value on; as a set they fit when the old ones go first.
+		var server *pgconn.PgError
+		if errors.As(err, &server) && server.Code == "23505" {
+			err = pgx.BeginFunc(ctx, d.l.tx, func(tx pgx.Tx) error { return d.put(ctx, tx, rows, loadReplace) })
+		}
+	}
 	if err == nil || !isRefusal(err) {
 		return d.explain(err)
 	}
@@ -416,7 +508,7 @@ func (d *dest) putAside(event int64, err error) error {
 }
 
 // put loads rows that lie side by side.
-func (d *dest) put(ctx context.Context, tx pgx.Tx, rows []loadRow) error {
+func (d *dest) put(ctx context.Context, tx pgx.Tx, rows []loadRow, mode loadMode) error {
 	data := d.buf[rows[0].start:rows[len(rows)-1].end]
 	if d.mode == loadPlain {
 		return copyTo(ctx, tx, quoteTable(d.table), quoteNames(d.columns), data)
@@ -424,7 +516,7 @@ func (d *dest) put(ctx context.Context, tx pgx.Tx, rows []loadRow) error {
 	if err := copyTo(ctx, tx, d.stageName(), quoteNames(d.columns)+", "+opColumn, data); err != nil {
 		return err
 	}
-	for _, step := range d.steps(rows) {
+	for _, step := range d.steps(rows, mode) {
 		tag, err := tx.Exec(ctx, step.sql)
 		if err != nil {
 			return err
@@ -450,8 +542,9 @@ func (d *dest) stage(ctx context.Context) error {
 	if d.staged {
 		return nil
 	}
-	_, err := d.l.tx.Exec(ctx, fmt.Sprintf(`create temp table skytools_load_%d (like %s, %s "char") on commit drop`,
-		d.number, quoteTable(d.table), opColumn))
+	// Without constraints: what a default fills or a trigger mends is not refused here.
+	_, err := d.l.tx.Exec(ctx, fmt.Sprintf(`create temp table skytools_load_%d on commit drop as select %s, null::pg_catalog."char" as %s from %s limit 0`,
+		d.number, quoteNames(d.columns), opColumn, quoteTable(d.table)))
 	d.staged = err == nil
 	return d.explain(err)
 }
@@ -491,7 +584,7 @@ type step struct {
 }
 
 // steps bring the temporary table's rows into the table.
-func (d *dest) steps(rows []loadRow) []step {
+func (d *dest) steps(rows []loadRow, mode loadMode) []step {
 	var count [256]int
 	for _, r := range rows {
 		count[r.op]++
@@ -512,11 +605,11 @@ func (d *dest) steps(rows []loadRow) []step {
 		return step{fmt.Sprintf("delete from %s d using %s s where %s and s.%s in (%s)", table, stage, where, opColumn, ops), what, want}
 	}
 	insert := func(ops string) step {
-		return step{fmt.Sprintf("insert into %s (%s) select %s from %s where %s in (%s)", table, columns, columns, stage, opColumn, ops), "insert", -1}
+		return step{fmt.Sprintf("insert into %s (%s) overriding system value select %s from %s where %s in (%s)", table, columns, columns, stage, opColumn, ops), "insert", -1}
 	}
 	var steps []step
 	switch {
-	case d.mode == loadLatest && d.l.unique[d.keyName()]:
+	case mode == loadLatest && d.l.unique[d.keyName()]:
 		if count['D'] > 0 {
 			steps = append(steps, remove("'D'", "delete", -1))
 		}
@@ -533,10 +626,13 @@ func (d *dest) steps(rows []loadRow) []step {
 			}
 			steps = append(steps, s)
 		}
-	case d.mode == loadLatest:
-		steps = append(steps, remove("'D', 'U'", "delete", -1), insert("'U'"))
-	case d.mode == loadBulk:
-		if count['D'] > 0 {
+	case mode == loadLatest, mode == loadReplace:
+		steps = append(steps, remove("'D', 'U', 'R'", "delete", -1), insert("'I', 'U', 'R'"))
+	case mode == loadBulk:
+		switch {
+		case count['R'] > 0:
+			steps = append(steps, remove("'D', 'R'", "delete", -1))
+		case count['D'] > 0:
 			steps = append(steps, remove("'D'", "delete", count['D']))
 		}
 		if count['U'] > 0 && len(sets) > 0 {
@@ -546,16 +642,17 @@ func (d *dest) steps(rows []loadRow) []step {
 			steps = append(steps, step{fmt.Sprintf("update %s d set %s from %s s where %s and s.%s = 'U'",
 				table, strings.Join(sets, ", "), stage, where, opColumn), "update", count['U']})
 		}
-		if count['I'] > 0 {
-			steps = append(steps, insert("'I'"))
+		if count['I']+count['R'] > 0 {
+			steps = append(steps, insert("'I', 'R'"))
 		}
-	case d.mode == loadMerge:
-		if n := count['D'] + count['U']; n > 0 {
-			steps = append(steps, remove("'D', 'U'", "delete and update", n))
+	case mode == loadMerge:
+		n := count['D'] + count['U']
+		if count['R'] > 0 {
+			n = -1
 		}
-		steps = append(steps, insert("'I', 'U'"))
+		steps = append(steps, remove("'D', 'U', 'R'", "delete and update", n), insert("'I', 'U', 'R'"))
 	default:
-		steps = append(steps, remove("'D', 'U', 'I'", "delete", -1), insert("'I', 'U'"))
+		steps = append(steps, remove("'D', 'U', 'R', 'I'", "delete", -1), insert("'I', 'U', 'R'"))
 	}
 	return steps
 }
@@ -585,7 +682,16 @@ func copyTo(ctx context.Context, tx pgx.Tx, table, columns string, lines []byte)
 // triggers say of them, or two rows for one key.
 func isRefusal(err error) bool {
 	var server *pgconn.PgError
-	return isDataError(err) || errors.As(err, &server) && server.Code == "21000"
+	if !errors.As(err, &server) {
+		return false
+	}
+	switch server.Code {
+	case "21000", "54000": // such as a value too long for an index
+		return true
+	case "23514":
+		return server.ConstraintName != "" // else a partition is missing that was there
+	}
+	return isDataError(err)
 }
 
 // refusal says what the server has against a row.

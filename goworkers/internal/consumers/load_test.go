@@ -472,7 +472,15 @@ func TestLoadersRefuseWhatTheyCannotDo(t *testing.T) {
 		{"missing column", "select pgq.insert_event('user_events', 'I:id', 'id=1&x=2')", "create table k (id int)",
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k"})
-			}, []string{"load table public.k", "42703", `"x"`}},
+			}, []string{"event 1: ", `field "x" is no column of table public.k`}},
+		{"JSON", `select pgq.insert_event('user_events', 'I:id', '{"id":1}')`, "create table k (id int)",
+			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k"})
+			}, []string{"event 1: ", "looks like JSON"}},
+		{"too many", "select pgq.insert_event('user_events', 'I:id', 'id=x') from generate_series(1, 6)", "create table k (id int)",
+			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", BadEvents: batch.BadEvents{OnBadEvent: "deadletter", BadEventLimit: 5}})
+			}, []string{"event 6: ", "more than bad_event_limit = 5"}},
 		{"key of two rows", "select pgq.insert_event('user_events', 'I:id', 'id=1', 'k', null, null, null)", "create table k (id int primary key); insert into k values (1)",
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return loadInBulk(BulkLoaderConfig{RemoteConfig: r})
@@ -643,5 +651,133 @@ func TestLoadersWorkInParallel(t *testing.T) {
 				t.Errorf("count and sum are %s, want 500 125250", got)
 			}
 		})
+	}
+}
+
+// What the target's tables have beside the source's columns does not matter.
+func TestTargetsMayDiffer(t *testing.T) {
+	t.Parallel()
+	const table = `create table %s (id int generated always as identity primary key, value text,
+		upper text generated always as (upper(value)) stored, loaded timestamptz not null default now())`
+	src := newSource(t, "create table public.k (id int primary key, value text, upper text)")
+	src.capture(t, "k")
+	src.Exec(t, "insert into k select i, 'value ' || i, 'x' from generate_series(1, 30) i; update k set value = 'new' where id < 4; delete from k where id = 5")
+	src.tick(t)
+	dst := newTarget(t, fmt.Sprintf(table, "k")+"; create schema cube; create schema log; "+fmt.Sprintf(table, "cube.k")+"; "+strings.Replace(fmt.Sprintf(table, "log.k"), " primary key", "", 1))
+	r := remote(src.Database, dst.Database)
+	mustWork(t, r.JobConfig, loadInBulk(BulkLoaderConfig{RemoteConfig: r}))
+	for _, c := range []struct {
+		name  string
+		start func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error)
+	}{
+		{"merged", func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+			return loadInBulk(BulkLoaderConfig{RemoteConfig: r, LoadMethod: 2, RemapTables: []string{"k:cube.k"}})
+		}},
+		{"plain", func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+			return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "log.k"})
+		}},
+	} {
+		other := r
+		other.ConsumerName = c.name
+		src.Exec(t, "select pgq.register_consumer_at('user_events', '"+c.name+"', 1)")
+		mustWork(t, other.JobConfig, c.start(other))
+	}
+	for table, want := range map[string]string{"public.k": "29 3 29", "cube.k": "29 3 29", "log.k": "34 3 34"} {
+		got := pgtest.Value[string](t, dst.Database, "select count(*) || ' ' || count(*) filter (where upper = 'NEW') || ' ' || count(loaded) from "+table)
+		if got != want {
+			t.Errorf("%s: %s, want %s", table, got, want)
+		}
+	}
+}
+
+// Rows pass a unique value on: each step is right, and so is the set.
+func TestUniqueValuesChangeHands(t *testing.T) {
+	t.Parallel()
+	const table = "create table public.k (id int primary key, seat text unique)"
+	for name, start := range map[string]func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error){
+		"bulk loader": func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+			return loadInBulk(BulkLoaderConfig{RemoteConfig: r})
+		},
+		"cube dispatcher": func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+			return dispatchCube(CubeDispatcherConfig{RemoteConfig: r, Mode: "keep_latest"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			src, dst := newSource(t, table), newTarget(t, table)
+			src.capture(t, "k")
+			r := remote(src.Database, dst.Database)
+			for _, sql := range []string{
+				"insert into k values (1, 'a'), (2, 'b'), (3, 'c')",
+				"update k set seat = 'x' where id = 2; update k set seat = 'b' where id = 1; update k set seat = 'a' where id = 2",
+				"delete from k where id = 3; insert into k values (4, 'c'); update k set seat = 'd' where id = 1; insert into k values (3, 'b')",
+			} {
+				src.Exec(t, sql)
+				src.tick(t)
+				mustWork(t, r.JobConfig, start(r))
+				sameTable(t, "public.k", src, dst)
+			}
+		})
+	}
+}
+
+// The outcome does not hang on which changes come together.
+func TestBulkLoaderMakesUpForRowsThatDiffer(t *testing.T) {
+	t.Parallel()
+	for method := range 3 {
+		t.Run(fmt.Sprint("method ", method), func(t *testing.T) {
+			t.Parallel()
+			src := newSource(t, items+"; insert into items values (1, 'gone', 1, null)")
+			src.capture(t, "items")
+			dst := newTarget(t, items+"; insert into items values (2, 'stale', 0, null)")
+			src.Exec(t, "delete from items where id = 1; insert into items values (1, 'gone', 5, 'back')")
+			if method == 2 {
+				src.Exec(t, "insert into items values (2, 'stale', 1, null); delete from items where id = 2")
+			} else {
+				dst.Exec(t, "delete from items")
+			}
+			src.tick(t)
+			r := remote(src.Database, dst.Database)
+			mustWork(t, r.JobConfig, loadInBulk(BulkLoaderConfig{RemoteConfig: r, LoadMethod: method}))
+			sameTable(t, "public.items", src, dst)
+		})
+	}
+}
+
+// A partition goes behind the job's back: its rows are nobody's fault.
+func TestDroppedPartitionIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	src := newSource(t, "create table public.visits (id int primary key, day date)")
+	src.capture(t, "visits")
+	dst := newTarget(t, "create table public.visits (id int, day date) partition by range (day)")
+	cfg := TableDispatcherConfig{RemoteConfig: remote(src.Database, dst.Database), BadEvents: batch.BadEvents{OnBadEvent: "deadletter"}, DestTable: "visits", PartField: "day", PartMethod: "daily"}
+	job, err := batch.NewJob("test", cfg.JobConfig, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer job.Close()
+	worker, err := NewTableDispatcher(job, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for round := range 3 {
+		src.Exec(t, fmt.Sprintf("insert into visits select 10 * %d + i, '2026-11-30' from generate_series(1, 4) i", round))
+		src.tick(t)
+		for more := true; more; {
+			var err error
+			if more, err = worker.Work(t.Context()); err != nil {
+				t.Log(err)
+				failed++
+				more = failed < 5
+			}
+		}
+		if got := pgtest.Value[int](t, dst.Database, "select count(*) from public.visits"); got != 4 {
+			t.Errorf("round %d: %d rows", round, got)
+		}
+		dst.Exec(t, "drop table visits_2026_11_30")
+	}
+	if failed != 2 {
+		t.Errorf("%d batches failed, want each of the two that met a dropped partition once", failed)
 	}
 }

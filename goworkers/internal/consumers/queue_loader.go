@@ -215,7 +215,7 @@ func tableSections(cfg QueueLoaderConfig) (map[string]TableRules, error) {
 func (t *tableLoader) part(at time.Time) string {
 	schema, name := splitTable(t.table)
 	part := partWords(t.rules.SplitPart, schema, name, at)
-	if strings.Contains(part, ".") {
+	if strings.Contains(t.rules.SplitPart, ".") {
 		return part
 	}
 	return schema + "." + part

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -120,7 +121,7 @@ func (s *dateSplit) table(ctx context.Context, tx pgx.Tx, fields []field) (strin
 	if s.tables == nil || len(s.tables) >= splitCache {
 		s.tables = map[string]string{}
 	}
-	s.tables[date] = table
+	s.tables[strings.Clone(date)] = table // not all of the event with it
 	return table, nil
 }
 

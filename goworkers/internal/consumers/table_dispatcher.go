@@ -58,6 +58,7 @@ func fieldList(fields []string) (rename map[string]string, wrong string) {
 		return nil, ""
 	}
 	rename = map[string]string{}
+	used := map[string]bool{}
 	for _, entry := range fields {
 		name, column, found := strings.Cut(entry, ":")
 		name, column = strings.TrimSpace(name), strings.TrimSpace(column)
@@ -70,7 +71,10 @@ func fieldList(fields []string) (rename map[string]string, wrong string) {
 		if _, again := rename[name]; again {
 			return nil, "names " + name + " twice"
 		}
-		rename[name] = column
+		if used[column] {
+			return nil, "puts two fields into the column " + column
+		}
+		rename[name], used[column] = column, true
 	}
 	return rename, ""
 }
