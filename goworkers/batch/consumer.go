@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -96,6 +98,7 @@ type Batch struct {
 
 	noRetry error // why single events cannot be put aside; nil if they can
 	noFail  error // why they cannot be given up
+	at      int64 // event that was given last
 	bad     int   // events that BadEvents has put aside
 	aside   []pgq.Aside
 	asideAt map[int64]int // where in aside an event is
@@ -128,6 +131,7 @@ func (b *Batch) Events() iter.Seq2[*pgq.Event, error] {
 				b.first = ev.ID
 			}
 			b.read++
+			b.at = ev.ID
 			b.last = ev.ID
 			b.Progress()
 			if !yield(ev, nil) {
@@ -299,17 +303,19 @@ type source struct {
 	log     logrus.FieldLogger
 	metrics consumerMetrics
 
-	registered bool   // asked for once in a process; see next
-	version    string // of the schema
-	modern     bool   // it is of 4.0 or newer
-	ear        ear
-	member     string        // subconsumer_name of a CoopConsumer
-	deadAfter  time.Duration // its subconsumer_timeout
-	worker     string        // its name, where the consumer is shared
-	lane       int           // its number among the workers of this process
-	busy       atomic.Int64  // when the batch began that it is at, in ns; 0 without one
-	moved      atomic.Int64  // when that batch was last seen to go on, in ns
-	lanes      *lanes        // all workers of this process, when there are several
+	registered bool // asked for once in a process; see next
+	// resized is told of the slots that are new when there are others already; nil: nobody.
+	resized   func(ctx context.Context, fresh []string) error
+	version   string // of the schema
+	modern    bool   // it is of 4.0 or newer
+	ear       ear
+	member    string        // subconsumer_name of a CoopConsumer
+	deadAfter time.Duration // its subconsumer_timeout
+	worker    string        // its name, where the consumer is shared
+	lane      int           // its number among the workers of this process
+	busy      atomic.Int64  // when the batch began that it is at, in ns; 0 without one
+	moved     atomic.Int64  // when that batch was last seen to go on, in ns
+	lanes     *lanes        // all workers of this process, when there are several
 }
 
 // side is for those that see only a lane.
@@ -318,7 +324,7 @@ func (s *source) side() *source { return s }
 // inLane makes the source of one of several workers.
 func (s *source) inLane(n int) *source {
 	return &source{
-		job: s.job, cfg: s.cfg, metrics: s.metrics, ear: s.ear, lane: n,
+		job: s.job, cfg: s.cfg, metrics: s.metrics, ear: s.ear, lane: n, resized: s.resized,
 		worker: workerName(&s.cfg, n),
 		log:    s.log.WithField("worker", workerName(&s.cfg, n)),
 	}
@@ -371,6 +377,24 @@ func (s *source) Register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	slots, err := s.slots(ctx, src)
+	switch {
+	case err != nil:
+		return s.explain(err)
+	case len(slots) > 0 && s.cfg.Slots == 0:
+		return SetupError(fmt.Errorf("%s: consumer %q is split into %d slots on queue %q; set consumer_slots = %[3]d, or give the slots up, with what they have not done: select pgq.unregister_slots('%[4]s', '%[2]s')",
+			s.job.Config.Key("consumer_slots"), s.cfg.ConsumerName, len(slots), s.cfg.QueueName))
+	case len(slots) > 0 && s.resized != nil:
+		var fresh []string
+		for slot := range s.cfg.Slots {
+			if name := pgq.SlotName(s.cfg.ConsumerName, slot); !slices.Contains(slots, name) {
+				fresh = append(fresh, name)
+			}
+		}
+		if err := s.resized(ctx, fresh); err != nil {
+			return err
+		}
+	}
 	if s.cfg.Slots > 0 {
 		made, err := pgq.RegisterSlots(ctx, src, s.cfg.QueueName, s.cfg.ConsumerName, s.cfg.Slots, s.cfg.SlotKey)
 		if made > 0 {
@@ -388,6 +412,21 @@ func (s *source) Register(ctx context.Context) error {
 		s.log.Info("consumer registered")
 	}
 	return s.explain(err)
+}
+
+// slots are the slots that the consumer is split into on the queue.
+func (s *source) slots(ctx context.Context, src *pgx.Conn) (names []string, err error) {
+	infos, err := pgq.ConsumerInfo(ctx, src, s.cfg.QueueName, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range infos {
+		number, found := strings.CutPrefix(info.Name, s.cfg.ConsumerName+"#")
+		if slot, err := strconv.Atoi(number); found && err == nil && info.Name == pgq.SlotName(s.cfg.ConsumerName, slot) {
+			names = append(names, info.Name)
+		}
+	}
+	return names, nil
 }
 
 // Unregister takes the consumer off the queue; it says false when it was not
@@ -502,7 +541,7 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 	if reader != tx { // the handler has no use for that connection
 		b.events = ahead(b.events)
 	}
-	err := handler(ctx, tx, b)
+	err := s.call(ctx, tx, b, handler)
 	switch {
 	case errors.Is(context.Cause(ctx), errTakenOver):
 		return s.lost(b)
@@ -512,6 +551,18 @@ func (s *source) handle(ctx context.Context, reader, tx pgx.Tx, b *Batch, handle
 		return fmt.Errorf("apply batch %d of queue %q: %w", b.ID, b.Queue, err)
 	}
 	return nil
+}
+
+// call calls the handler. Its panic is an error like others: the batch is undone and
+// comes again, and the log has the stack.
+func (s *source) call(ctx context.Context, tx pgx.Tx, b *Batch, handler Handler) (err error) {
+	defer func() {
+		if what := recover(); what != nil {
+			s.log.WithFields(logrus.Fields{"batch_id": b.ID, "event_id": b.at, "stack": string(debug.Stack())}).Error("handler panicked")
+			err = fmt.Errorf("the handler panicked at event %d: %v", b.at, what)
+		}
+	}()
+	return handler(ctx, tx, b)
 }
 
 // finish ends a batch at the queue; it says false when the batch is not open any more.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -728,5 +729,98 @@ func TestConsumerMetricsOutliveAReload(t *testing.T) {
 		if got[name] < want-1 || got[name] > want+1 || want == 2 && got[name] != 2 {
 			t.Errorf("%s = %v, want %v", name, got[name], want)
 		}
+	}
+}
+
+// A panic is the handler's, not the end of the process: the batch comes again.
+func TestPanicOfAHandlerIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := setupRoad(t)
+			r.register(t)
+			config := r.config(r.src, r.dst)
+			config.LogLevel = "info"
+			job, log := setupJob(t, config.JobConfig)
+			panics := true
+			worker, err := kind.make(job, config, func(ctx context.Context, tx pgx.Tx, batch *Batch) error {
+				for ev, err := range batch.Events() {
+					if err != nil {
+						return err
+					}
+					if _, err := tx.Exec(ctx, "insert into public.applied values ($1, $2)", ev.ID, ev.Data); err != nil {
+						return err
+					}
+					if panics && ev.Data.String == "b" {
+						panic("no such thing")
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.produce(t, "a", "b", "c")
+			if err := drain(worker); err == nil || !strings.Contains(err.Error(), "the handler panicked at event 2: no such thing") {
+				t.Fatalf("error %v", err)
+			}
+			for _, want := range []string{"handler panicked", "event_id=2", "consumer_test.go"} {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("no %q in the log:\n%s", want, log)
+				}
+			}
+			panics = false
+			job.DropConnections() // as Job.Run does
+			mustDrain(t, worker)
+			if got := applied(t, kind.here(r)); !slices.Equal(got, []string{"a", "b", "c"}) {
+				t.Errorf("applied %v", got)
+			}
+		})
+	}
+}
+
+// Programs on Main can change their place as the stock jobs can.
+func TestProgramsChangeTheirPlace(t *testing.T) {
+	t.Parallel()
+	r := setupRoad(t)
+	ini := writeIni(t, fmt.Sprintf("[consumer]\njob_name = %s\nqueue_name = %s\nsrc_db = %s\ndst_db = %s\nloop_delay = 0\n", testConsumer, testQueue, r.src.DSN, r.dst.DSN))
+	run := func(args ...string) (string, error) {
+		var cfg RemoteConfig
+		var stderr strings.Builder
+		err := mainRun(context.Background(), "consumer", &cfg, append(args, ini), io.Discard, &stderr, func(job *Job) (Worker, error) {
+			return NewSerialConsumer(job, cfg, apply)
+		})
+		return stderr.String(), err
+	}
+	must := func(want string, args ...string) {
+		t.Helper()
+		if log, err := run(args...); err != nil || !strings.Contains(log, want) {
+			t.Fatalf("%q: %v, log %q, want %q", args, err, log, want)
+		}
+	}
+	must("consumer registered", "--register")
+	r.produce(t, "a")
+	must("", "-q")
+	r.dst.Exec(t, "delete from public.applied; update pgq_ext.completed_tick set last_tick_id = last_tick_id - 1")
+	must("consumer moved on its queue", "--rewind")
+	must("", "-q")
+	if got := applied(t, r.dst); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("after --rewind: applied %v", got)
+	}
+	must("the target still knows its place", "--unregister")
+	must("target has forgotten its place", "--reset")
+	if _, err := run("--unregister"); err == nil || !strings.Contains(err.Error(), "not registered on queue \"events\"") {
+		t.Errorf("--unregister twice: %v", err)
+	}
+	if _, err := run("--reset", "--rewind"); ExitCode(err) != 2 {
+		t.Errorf("two at once: %v", err)
+	}
+	var cfg struct{ JobConfig }
+	path := writeIni(t, "[other]\n")
+	if err := mainRun(context.Background(), "other", &cfg, []string{"--register", path}, io.Discard, io.Discard, func(*Job) (Worker, error) {
+		return WorkerFunc(func(context.Context) (bool, error) { return false, nil }), nil
+	}); ExitCode(err) != 2 || !strings.Contains(err.Error(), "no consumer of a queue") {
+		t.Errorf("of a job without a queue: %v", err)
 	}
 }

@@ -66,7 +66,7 @@ func Handle[T any](job *Job, cfg BadEvents, f func(ctx context.Context, tx pgx.T
 	}
 	return func(ctx context.Context, tx pgx.Tx, b *Batch) error {
 		guarded := &eventTx{Tx: tx, off: !savepoints}
-		guarded.first = func() { guarded.open(ctx) }
+		guarded.first = func() { _ = guarded.open(ctx) } // the fault is kept
 		decode := decode()
 		for ev, err := range b.Events() {
 			if err != nil {
@@ -165,9 +165,10 @@ const (
 	rollbackToSQL = `rollback to savepoint batch_event`
 )
 
-func (e *eventTx) open(ctx context.Context) {
+// open says why nothing works any more, or nil.
+func (e *eventTx) open(ctx context.Context) error {
 	if e.off || e.opened || e.fault != nil {
-		return
+		return e.fault
 	}
 	sql := savepointSQL
 	if e.made {
@@ -177,6 +178,7 @@ func (e *eventTx) open(ctx context.Context) {
 	if _, err := e.Tx.Exec(ctx, sql); err != nil {
 		e.fault = fmt.Errorf("make a savepoint: %w", err)
 	}
+	return e.fault
 }
 
 // settle undoes what the event did when its function has returned an error of putting it
@@ -203,7 +205,9 @@ func (e *eventTx) settle(ctx context.Context, err error) error {
 }
 
 func (e *eventTx) Begin(ctx context.Context) (pgx.Tx, error) {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return nil, err
+	}
 	return e.Tx.Begin(ctx)
 }
 
@@ -213,12 +217,16 @@ func (e *eventTx) Commit(context.Context) error   { return errNotYours }
 func (e *eventTx) Rollback(context.Context) error { return errNotYours }
 
 func (e *eventTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return 0, err
+	}
 	return e.Tx.CopyFrom(ctx, table, columns, rows)
 }
 
 func (e *eventTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return faultResults{err: err}
+	}
 	return e.Tx.SendBatch(ctx, b)
 }
 
@@ -228,22 +236,30 @@ func (e *eventTx) LargeObjects() pgx.LargeObjects {
 }
 
 func (e *eventTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return nil, err
+	}
 	return e.Tx.Prepare(ctx, name, sql)
 }
 
 func (e *eventTx) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return pgconn.CommandTag{}, err
+	}
 	return e.Tx.Exec(ctx, sql, arguments...)
 }
 
 func (e *eventTx) Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error) {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return nil, err
+	}
 	return e.Tx.Query(ctx, sql, arguments...)
 }
 
 func (e *eventTx) QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row {
-	e.open(ctx)
+	if err := e.open(ctx); err != nil {
+		return faultRow{err}
+	}
 	return e.Tx.QueryRow(ctx, sql, arguments...)
 }
 
@@ -251,3 +267,18 @@ func (e *eventTx) Conn() *pgx.Conn {
 	e.first()
 	return e.Tx.Conn()
 }
+
+// faultRow and faultResults are what queries give when nothing works.
+type faultRow struct{ err error }
+
+func (f faultRow) Scan(...any) error { return f.err }
+
+type faultResults struct {
+	pgx.BatchResults // nil
+	err              error
+}
+
+func (f faultResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
+func (f faultResults) Query() (pgx.Rows, error)         { return nil, f.err }
+func (f faultResults) QueryRow() pgx.Row                { return faultRow{f.err} }
+func (f faultResults) Close() error                     { return f.err }

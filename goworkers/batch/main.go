@@ -29,6 +29,7 @@ type Options struct {
 	Silent  bool              // -q of pgqd: log nothing to stderr
 	Verbose bool              // -v: log the steps
 	Sample  bool              // --ini: print a commented sample and end
+	Place   Place             // --register and the like: only that, in the place of running
 	Syslog  string            // unix socket of the syslog; empty: the machine's own
 
 	Stdout, Stderr io.Writer // default: those of the process
@@ -225,6 +226,9 @@ func (f WorkerFunc) Work(ctx context.Context) (bool, error) { return f(ctx) }
 // from the filled cfg; it is called again after a reload. A reload with a
 // faulty configuration changes nothing.
 func RunWorker(ctx context.Context, service string, cfg Config, opt Options, start func(job *Job) (Worker, error)) error {
+	if opt.Place != "" && !opt.Sample {
+		return opt.Place.place(ctx, service, cfg, opt, start)
+	}
 	return Launch(ctx, service, cfg, opt, func(ctx context.Context, job *Job) error {
 		worker, err := start(job)
 		if err != nil {
@@ -315,6 +319,21 @@ func mainRun(ctx context.Context, service string, cfg Config, args []string, std
 	} {
 		flags.BoolVar(f.value, f.name, false, f.usage)
 	}
+	var places []Place
+	for _, f := range []struct {
+		place Place
+		usage string
+	}{
+		{PlaceRegister, "only register on the queue, to get what comes from now on"},
+		{PlaceUnregister, "only take the registration off the queue"},
+		{PlaceRewind, "only go back on the queue to where the target is, after the target was restored"},
+		{PlaceReset, "only make the target forget its place, after the queue was made anew"},
+	} {
+		flags.BoolFunc(string(f.place), f.usage, func(string) error {
+			places = append(places, f.place)
+			return nil
+		})
+	}
 	flags.Func("set", "set `key=value` over the ini file; may be repeated", func(arg string) error { return ParseSet(opt.Set, arg) })
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -332,5 +351,20 @@ func mainRun(ctx context.Context, service string, cfg Config, args []string, std
 	default:
 		return Usagef("too many arguments: %s; options stand before the ini file", strings.Join(flags.Args(), " "))
 	}
+	var err error
+	if opt.Place, err = OnePlace(places); err != nil {
+		return err
+	}
 	return RunWorker(ctx, service, cfg, opt, start)
+}
+
+// OnePlace refuses more than one place.
+func OnePlace(places []Place) (Place, error) {
+	switch len(places) {
+	case 0:
+		return "", nil
+	case 1:
+		return places[0], nil
+	}
+	return "", Usagef("--%s and --%s exclude each other", places[0], places[1])
 }

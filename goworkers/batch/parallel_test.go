@@ -397,3 +397,40 @@ func TestParallelConsumersRefuseWhatDoesNotFit(t *testing.T) {
 		})
 	}
 }
+
+// The number of slots is changed between runs: nothing is lost, nothing is doubled.
+func TestSlotsAreResized(t *testing.T) {
+	t.Parallel()
+	r := setupKeyed(t)
+	const keys, each = 9, 2
+	from := 0
+	run := func(slots int) error {
+		t.Helper()
+		r.produceKeyed(t, keys, from, each)
+		from += each
+		config := r.parallel(slots, 1)
+		job, _ := setupJob(t, config.JobConfig)
+		worker, err := NewSerialConsumer(job, config, note("w"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return drain(worker)
+	}
+	r.register(t)
+	for _, slots := range []int{4, 2, 2, 4, 8, 4, 8, 1, 3} {
+		if err := run(slots); err != nil {
+			t.Fatalf("%d slots: %v", slots, err)
+		}
+	}
+	checkKeyed(t, r.dst, keys, from)
+
+	// Without slots it would begin anew, at the queue's end.
+	err := run(0)
+	if err == nil || !isSetup(err) || !strings.Contains(err.Error(), "is split into 3 slots") || !strings.Contains(err.Error(), "consumer_slots = 3") {
+		t.Errorf("without slots: %v", err)
+	}
+	if err := run(3); err != nil {
+		t.Fatal(err)
+	}
+	checkKeyed(t, r.dst, keys, from)
+}

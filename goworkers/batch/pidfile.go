@@ -3,6 +3,7 @@ package batch
 // The pid file: one process a job, and the way to find it.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -140,6 +141,11 @@ func RunningPid(path string) (int, error) {
 // alive is the pid if its process lives and is another one, else 0.
 func alive(pid int) int {
 	if pid == 0 || pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	// A zombie has ended, though nobody has asked yet how (proc(5)).
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if state := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); err == nil && len(state) > 0 && string(state[0]) == "Z" {
 		return 0
 	}
 	return pid

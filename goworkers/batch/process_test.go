@@ -340,3 +340,25 @@ func TestExitCode(t *testing.T) {
 		}
 	}
 }
+
+// A process that has ended, but whose parent has not asked how, holds nothing.
+func TestZombieHoldsNoPidFile(t *testing.T) {
+	zombie := exec.Command("true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+	path := filepath.Join(t.TempDir(), "job.pid")
+	if err := os.WriteFile(path, fmt.Appendln(nil, zombie.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, 10*time.Second, "the process is a zombie and the pid file free", func() bool {
+		pid, err := RunningPid(path)
+		return err == nil && pid == 0
+	})
+	p, err := WritePidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Remove()
+}

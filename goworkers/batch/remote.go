@@ -174,6 +174,7 @@ type LostPositionError struct {
 
 func (e *LostPositionError) Error() string {
 	return fmt.Sprintf("Lost position: batch %d..%d, dst has %d (queue %q, consumer %q); "+
+		"after a restore of the target start once with --rewind, after the queue was made anew with --reset; by hand: "+
 		"if the target is right, run on the source: select pgq.register_consumer_at(%[6]s, %[7]s, %[3]d); "+
 		"if the source is right, run on the target: select pgq_ext.set_last_tick(%[7]s, %[1]d)",
 		e.PrevTick, e.Tick, e.Target, e.Queue, e.Consumer, quoteLiteral(e.Queue), quoteLiteral(e.Consumer))

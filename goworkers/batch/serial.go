@@ -27,6 +27,8 @@ func NewSerialConsumer(job *Job, cfg RemoteConfig, handler Handler) (*SerialCons
 		return nil, err
 	}
 	c := &SerialConsumer{target: t}
+	// What the target knows of slots that were there once is no more true of new ones.
+	t.resized = func(ctx context.Context, fresh []string) error { return c.forget(ctx, fresh) }
 	if cfg.Workers > 1 {
 		c.lanes = &lanes{job: job}
 		for n := range cfg.Workers {
@@ -112,12 +114,15 @@ func (c *SerialConsumer) Rewind(ctx context.Context) (lowest *int64, err error) 
 
 // Reset makes the target forget its place, so that the next batch is taken
 // wherever the queue has it.
-func (c *SerialConsumer) Reset(ctx context.Context) error {
+func (c *SerialConsumer) Reset(ctx context.Context) error { return c.forget(ctx, c.names()) }
+
+// forget makes the target forget the place of consumers.
+func (c *SerialConsumer) forget(ctx context.Context, names []string) error {
 	dst, err := c.targetDB(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range c.names() {
+	for _, name := range names {
 		if err := pgq.ForgetLastTick(ctx, dst, name); err != nil {
 			return c.explainTarget(err)
 		}

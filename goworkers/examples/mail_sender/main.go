@@ -1,9 +1,9 @@
 // Command mail_sender mails each row of queue.mailq (mailq.sql); a mail that comes twice, after a crash, has one Message-ID.
 //
 //	[mail_sender]
+//	job_name = mail_sender
 //	src_db = dbname=shop
 //	queue_name = mail_events
-//	smtp = localhost:25
 //	mail_from = shop@example.com
 //	on_bad_event = deadletter
 package main

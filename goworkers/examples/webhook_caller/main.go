@@ -1,7 +1,7 @@
-// Command webhook_caller posts each row of a queue as JSON to a URL. What fails is tried again with growing pauses,
-// given up after max_retries or when refused (4xx); see webhook.sql. A row may come twice: Idempotency-Key tells.
+// Command webhook_caller posts rows as JSON to a URL until it takes or refuses (4xx) them, perhaps twice; see webhook.sql.
 //
 //	[webhook_caller]
+//	job_name = webhook_caller
 //	src_db = dbname=shop
 //	queue_name = orders
 //	url = https://partner.example.com/orders

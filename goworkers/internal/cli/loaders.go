@@ -33,7 +33,7 @@ What is missing is made. Each row comes once: the position is kept in dst_db by 
 
    table_dispatcher -d orders.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.TableDispatcherConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewTableDispatcher(job, *cfg) }
 		},
@@ -64,7 +64,7 @@ pgq_ext.
 
    cube_dispatcher -d users.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.CubeDispatcherConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewCubeDispatcher(job, *cfg) }
 		},
@@ -92,7 +92,7 @@ the queue's ticker_max_count). A change that finds no row is told in the log.
 
    bulk_loader -d stats.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.BulkLoaderConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewBulkLoader(job, *cfg) }
 		},
@@ -125,7 +125,7 @@ of the source says for that table what differs.
 
    queue_loader -d loader.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.QueueLoaderConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewQueueLoader(job, *cfg) }
 		},

@@ -30,7 +30,7 @@ of its own.
 
    queue_mover -d mover.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.QueueMoverConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewQueueMover(job, *cfg) }
 		},

@@ -30,7 +30,7 @@ one that does not exist, stops the job, unless on_bad_event says otherwise.
 
    queue_splitter -d splitter.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.QueueSplitterConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewQueueSplitter(job, *cfg) }
 		},

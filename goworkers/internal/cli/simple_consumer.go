@@ -31,7 +31,7 @@ come again after a crash: what the statement calls has to ignore what it has don
    pidfile       = ~/pid/%(job_name)s.pid
 
    simple_consumer -d consumer.ini`,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.SimpleConsumerConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewSimpleConsumer(job, *cfg) }
 		},
@@ -60,7 +60,7 @@ no quotes around them.
 
    simple_serial_consumer -d consumer.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.SimpleSerialConsumerConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewSimpleSerialConsumer(job, *cfg) }
 		},
@@ -88,7 +88,7 @@ place, as after a restore of either, the consumer is moved to that of the file.
 
    simple_local_consumer -d consumer.ini`,
 		rewinds: true,
-		start: func() (consumerConfig, func(job *batch.Job) (batch.Worker, error)) {
+		start: func() (batch.Config, func(job *batch.Job) (batch.Worker, error)) {
 			cfg := new(consumers.SimpleLocalConsumerConfig)
 			return cfg, func(job *batch.Job) (batch.Worker, error) { return consumers.NewSimpleLocalConsumer(job, *cfg) }
 		},
