@@ -324,7 +324,7 @@ func (s *source) side() *source { return s }
 // inLane makes the source of one of several workers.
 func (s *source) inLane(n int) *source {
 	return &source{
-		job: s.job, cfg: s.cfg, metrics: s.metrics, ear: s.ear, lane: n, resized: s.resized,
+		job: s.job, cfg: s.cfg, metrics: s.metrics, ear: s.ear, lane: n,
 		worker: workerName(&s.cfg, n),
 		log:    s.log.WithField("worker", workerName(&s.cfg, n)),
 	}

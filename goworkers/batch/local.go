@@ -12,7 +12,9 @@ package batch
 // the note, the batch comes once more.
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -270,7 +272,10 @@ func (f *trackingFile) write(tick int64, aside []pgq.Aside) error {
 	}
 	data, err := json.Marshal(at)
 	if err == nil {
-		err = replaceFile(f.path, append(data, '\n'))
+		err = ReplaceFile(f.path, func(file io.Writer) error {
+			_, err := file.Write(append(data, '\n'))
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("note tick %d: %w; make room and its directory writable, or change the key", tick, baseError(err))
@@ -289,23 +294,38 @@ func (f *trackingFile) remove() error {
 	return nil
 }
 
-// replaceFile puts a new file into the place of one that may be there.
-func replaceFile(path string, data []byte) (err error) {
+// ReplaceFile makes a file, in the place of one that may be there, with what fill writes:
+// whole and on disk, or not at all. Until then it is PATH.new. When fill writes nothing no
+// file is made, and one that is there stays. Only one process may be at a path.
+func ReplaceFile(path string, fill func(io.Writer) error) (err error) {
 	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(data)
+	defer func() {
+		if err != nil {
+			os.Remove(file.Name()) // it is of no use
+		}
+	}()
+	buffered := bufio.NewWriter(file)
+	err = fill(buffered)
+	if err == nil {
+		err = buffered.Flush()
+	}
 	if err == nil {
 		err = file.Sync()
 	}
+	info, statErr := file.Stat()
 	if closeErr := file.Close(); err == nil {
-		err = closeErr
+		err = cmp.Or(closeErr, statErr)
 	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
+	switch {
+	case err != nil:
+		return err
+	case info.Size() == 0:
+		return os.Remove(file.Name())
 	}
-	if err != nil {
+	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

@@ -26,18 +26,23 @@ func NewSerialConsumer(job *Job, cfg RemoteConfig, handler Handler) (*SerialCons
 	if err != nil {
 		return nil, err
 	}
-	c := &SerialConsumer{target: t}
-	// What the target knows of slots that were there once is no more true of new ones.
-	t.resized = func(ctx context.Context, fresh []string) error { return c.forget(ctx, fresh) }
+	c := serialConsumer(t)
 	if cfg.Workers > 1 {
 		c.lanes = &lanes{job: job}
 		for n := range cfg.Workers {
 			one := t
 			one.source = t.inLane(n)
-			c.lanes.add(&SerialConsumer{target: one})
+			c.lanes.add(serialConsumer(one))
 		}
 	}
 	return c, nil
+}
+
+func serialConsumer(t target) *SerialConsumer {
+	c := &SerialConsumer{target: t}
+	// What the target knows of slots that were there once is no more true of new ones.
+	t.resized = c.forget
+	return c
 }
 
 // Work does one batch, if there is one; with several workers it does many.

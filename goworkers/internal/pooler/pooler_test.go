@@ -74,7 +74,11 @@ func (r *rig) write(c config) {
 		"auth_type = trust\nauth_file = %s\nadmin_users = postgres\npool_mode = transaction\nserver_login_retry = 0.2\n%s\n",
 		c.databases, c.users, r.port, r.dir, users, c.settings)
 	for path, text := range map[string]string{r.conf: text, users: c.authFile} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		// At once: a reload that was asked for before may read it now.
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
 			r.t.Fatal(err)
 		}
 	}
