@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -779,5 +780,77 @@ func TestDroppedPartitionIsMadeAgain(t *testing.T) {
 	}
 	if failed != 2 {
 		t.Errorf("%d batches failed, want each of the two that met a dropped partition once", failed)
+	}
+}
+
+// Servers that go away and come back in the middle: the rows are exact.
+func TestLoadersGoOnAfterARestartOfTheirServers(t *testing.T) {
+	t.Parallel()
+	sources, targets := pgtest.Server(t), pgtest.Server(t)
+	src := &source{public: public{sources.DB(t, "pgq")}}
+	src.Exec(t, items+"; create table history (n serial primary key, what text); select pgq.create_queue('"+srcQueue+"')")
+	src.capture(t, "items", "history")
+	const all = "select * from public.items order by 1, 2"
+	jobs := []*struct {
+		name, reads, got, want string
+		start                  func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error)
+		dst                    public
+		log                    *logText
+	}{
+		{name: "table dispatcher", reads: "public.history", got: "select * from public.history order by 1", want: "select * from public.history order by 1",
+			start: func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "history"})
+			}},
+		{name: "cube dispatcher", reads: "public.items", got: "select * from public.items_day order by 1, 2", want: all,
+			start: func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchCube(CubeDispatcherConfig{RemoteConfig: r, Mode: "keep_latest", DateFormat: `"day"`})
+			}},
+		{name: "bulk loader", reads: "public.items", got: all, want: all,
+			start: func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return loadInBulk(BulkLoaderConfig{RemoteConfig: r})
+			}},
+		{name: "queue loader", reads: "public.items", got: all, want: all,
+			start: func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				cfg := QueueLoaderConfig{RemoteConfig: r, TableRules: TableRules{TableMode: "direct", RowMode: "bulk", BulkMode: "merged"}}
+				return func(job *batch.Job) (batch.Worker, error) { return NewQueueLoader(job, cfg) }
+			}},
+	}
+	for _, j := range jobs {
+		j.dst = public{targets.DB(t, "pgq_ext")}
+		j.dst.Exec(t, items+"; create table history (n int, what text)")
+		r := remote(src.Database, j.dst.Database)
+		r.JobName, r.ConsumerName, r.TableFilter = j.name, j.name, []string{j.reads}
+		r.LoopDelay, r.ExceptionSleep = 10*time.Millisecond, 10*time.Millisecond
+		j.log = running(t, j.name, r.JobConfig, j.start(r))
+	}
+	src.WaitFor(t, fmt.Sprintf("select count(*) = %d from pgq.subscription", len(jobs)))
+	rng := rand.New(rand.NewPCG(11, 12))
+	produce := func(rounds int) {
+		for range rounds {
+			src.mutate(t, rng, 40)
+			src.Exec(t, "insert into history (what) select 'Õ' || i from generate_series(1, 20) i")
+			src.Exec(t, "select pgq.force_tick('"+srcQueue+"'); select pgq.ticker('"+srcQueue+"')")
+		}
+	}
+	done := func(when string) {
+		src.WaitFor(t, "select every(sub_batch is null and sub_last_tick = (select max(tick_id) from pgq.tick)) from pgq.subscription")
+		for _, j := range jobs {
+			compareRows(t, j.name+", "+when, j.dst, j.got, src.public, j.want)
+		}
+	}
+	produce(3)
+	done("at first")
+	for name, server := range map[string]*pgtest.PrivateServer{"source": sources, "target": targets} {
+		produce(5) // and in the midst of it
+		server.Stop(t)
+		if server == targets {
+			produce(1) // without work nobody looks at it
+		}
+		for _, j := range jobs {
+			pgtest.Eventually(t, 20*time.Second, j.name+" notices", func() bool { return strings.Contains(j.log.String(), "work failed") })
+		}
+		server.Start(t)
+		produce(2)
+		done("after a restart of the " + name)
 	}
 }
