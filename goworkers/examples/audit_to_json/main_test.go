@@ -71,7 +71,7 @@ func TestChangesAreWrittenByDay(t *testing.T) {
 	db.Exec(t, `select pgq.insert_event('audit', 'other', 'x')`)
 	db.Exec(t, "select pgq.force_tick('audit'); select pgq.ticker()")
 	db.Exec(t, "update pgq.tick set tick_time = '2026-03-01 00:30+02' where tick_id = (select max(tick_id) from pgq.tick)") // a day earlier in UTC
-	db.Exec(t, "select pgq.force_tick('audit'); select pgq.ticker()") // a batch without events
+	db.Exec(t, "select pgq.force_tick('audit'); select pgq.ticker()")                                                       // a batch without events
 	program.Start(t, "src_db="+db.DSN, "audit_dir="+dir, "pgq_batch_collect_interval=0")
 	db.WaitFor(t, done)
 	all, paths := read(t, dir)
