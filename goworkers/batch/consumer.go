@@ -382,8 +382,9 @@ func (s *source) Register(ctx context.Context) error {
 	case err != nil:
 		return s.explain(err)
 	case len(slots) > 0 && s.cfg.Slots == 0:
-		return SetupError(fmt.Errorf("%s: consumer %q is split into %d slots on queue %q; set consumer_slots = %[3]d, or give the slots up, with what they have not done: select pgq.unregister_slots('%[4]s', '%[2]s')",
-			s.job.Config.Key("consumer_slots"), s.cfg.ConsumerName, len(slots), s.cfg.QueueName))
+		return SetupError(fmt.Errorf("%s: consumer %q is split into %d slots on queue %q; set consumer_slots = %[3]d, or give the slots up, with what they have not done: select pgq.unregister_slots(%[5]s, %[6]s)",
+			s.job.Config.Key("consumer_slots"), s.cfg.ConsumerName, len(slots), s.cfg.QueueName,
+			pgq.QuoteLiteral(pgq.Text(s.cfg.QueueName)), pgq.QuoteLiteral(pgq.Text(s.cfg.ConsumerName))))
 	case len(slots) > 0 && s.resized != nil:
 		var fresh []string
 		for slot := range s.cfg.Slots {

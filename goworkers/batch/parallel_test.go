@@ -286,6 +286,16 @@ func TestAWorkersKeysGoToTheOthers(t *testing.T) {
 	}
 }
 
+// heardOf waits until the worker of the open batch is heard of again and again, so that
+// no other one may have the batch.
+func (r *road) heardOf(t *testing.T) {
+	t.Helper()
+	for range 3 {
+		r.src.Exec(t, "update pgq.subscription set sub_active = now() - interval '1 hour' where sub_batch is not null")
+		r.src.WaitFor(t, "select sub_active > now() - interval '30 minutes' from pgq.subscription where sub_batch is not null")
+	}
+}
+
 // A handler may take longer than worker_timeout: its worker is heard of meanwhile.
 func TestABusyWorkerKeepsItsBatch(t *testing.T) {
 	t.Parallel()
@@ -310,11 +320,7 @@ func TestABusyWorkerKeepsItsBatch(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- drain(worker) }()
 	<-working
-	// It is heard of again and again, so that no other one may have the batch.
-	for range 3 {
-		r.src.Exec(t, "update pgq.subscription set sub_active = now() - interval '1 hour'")
-		r.src.WaitFor(t, "select sub_active > now() - interval '30 minutes' from pgq.subscription where sub_batch is not null")
-	}
+	r.heardOf(t)
 	if b, err := pgq.NextSlotBatch(context.Background(), r.conn, testQueue, testConsumer, "other", 30*time.Minute); err != nil || b != nil {
 		t.Errorf("another worker got %+v, %v", b, err)
 	}

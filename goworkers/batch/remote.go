@@ -177,8 +177,5 @@ func (e *LostPositionError) Error() string {
 		"after a restore of the target start once with --rewind, after the queue was made anew with --reset; by hand: "+
 		"if the target is right, run on the source: select pgq.register_consumer_at(%[6]s, %[7]s, %[3]d); "+
 		"if the source is right, run on the target: select pgq_ext.set_last_tick(%[7]s, %[1]d)",
-		e.PrevTick, e.Tick, e.Target, e.Queue, e.Consumer, quoteLiteral(e.Queue), quoteLiteral(e.Consumer))
+		e.PrevTick, e.Tick, e.Target, e.Queue, e.Consumer, pgq.QuoteLiteral(pgq.Text(e.Queue)), pgq.QuoteLiteral(pgq.Text(e.Consumer)))
 }
-
-// quoteLiteral writes a text as SQL has it, for people to copy.
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

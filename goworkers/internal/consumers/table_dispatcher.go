@@ -138,6 +138,4 @@ func NewTableDispatcher(job *batch.Job, cfg TableDispatcherConfig) (*batch.Seria
 func isTruncate(ev *pgq.Event) bool { return ev.Type.String == "R" && ev.Data.String == "" }
 
 // encodeName is a column's name as logutriga writes it.
-func encodeName(name string) string {
-	return strings.TrimSuffix(pgq.Row{name: {}}.Encode(), "=")
-}
+func encodeName(name string) string { return pgq.Row{name: {}}.Encode() }
