@@ -795,7 +795,6 @@ func TestLoadersGoOnAfterARestartOfTheirServers(t *testing.T) {
 		name, reads, got, want string
 		start                  func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error)
 		dst                    public
-		log                    *logText
 	}{
 		{name: "table dispatcher", reads: "public.history", got: "select * from public.history order by 1", want: "select * from public.history order by 1",
 			start: func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
@@ -815,13 +814,14 @@ func TestLoadersGoOnAfterARestartOfTheirServers(t *testing.T) {
 				return func(job *batch.Job) (batch.Worker, error) { return NewQueueLoader(job, cfg) }
 			}},
 	}
+	logs := map[string]*logText{}
 	for _, j := range jobs {
 		j.dst = public{targets.DB(t, "pgq_ext")}
 		j.dst.Exec(t, items+"; create table history (n int, what text)")
 		r := remote(src.Database, j.dst.Database)
 		r.JobName, r.ConsumerName, r.TableFilter = j.name, j.name, []string{j.reads}
 		r.LoopDelay, r.ExceptionSleep = 10*time.Millisecond, 10*time.Millisecond
-		j.log = running(t, j.name, r.JobConfig, j.start(r))
+		logs[j.name] = running(t, j.name, r.JobConfig, j.start(r))
 	}
 	src.WaitFor(t, fmt.Sprintf("select count(*) = %d from pgq.subscription", len(jobs)))
 	rng := rand.New(rand.NewPCG(11, 12))
@@ -838,19 +838,5 @@ func TestLoadersGoOnAfterARestartOfTheirServers(t *testing.T) {
 			compareRows(t, j.name+", "+when, j.dst, j.got, src.public, j.want)
 		}
 	}
-	produce(3)
-	done("at first")
-	for name, server := range map[string]*pgtest.PrivateServer{"source": sources, "target": targets} {
-		produce(5) // and in the midst of it
-		server.Stop(t)
-		if server == targets {
-			produce(1) // without work nobody looks at it
-		}
-		for _, j := range jobs {
-			pgtest.Eventually(t, 20*time.Second, j.name+" notices", func() bool { return strings.Contains(j.log.String(), "work failed") })
-		}
-		server.Start(t)
-		produce(2)
-		done("after a restart of the " + name)
-	}
+	throughRestarts(t, sources, targets, logs, produce, done)
 }

@@ -82,6 +82,17 @@ func TestConsumersGoOnAfterARestartOfTheirServers(t *testing.T) {
 			}
 		}
 	}
+	logs := map[string]*logText{}
+	for _, j := range jobs {
+		logs[j.service] = j.log
+	}
+	throughRestarts(t, source, target, logs, produce, done)
+}
+
+// throughRestarts has servers go away and come back while jobs work. Logs are those of
+// the jobs, by name; done looks whether all that was produced is there.
+func throughRestarts(t *testing.T, source, target *pgtest.PrivateServer, logs map[string]*logText, produce func(rounds int), done func(when string)) {
+	t.Helper()
 	produce(3)
 	done("at first")
 	for name, server := range map[string]*pgtest.PrivateServer{"source": source, "target": target} {
@@ -90,8 +101,8 @@ func TestConsumersGoOnAfterARestartOfTheirServers(t *testing.T) {
 		if server == target {
 			produce(1) // without work nobody looks at it
 		}
-		for _, j := range jobs {
-			pgtest.Eventually(t, 20*time.Second, j.service+" notices", func() bool { return strings.Contains(j.log.String(), "work failed") })
+		for job, log := range logs {
+			pgtest.Eventually(t, 20*time.Second, job+" notices", func() bool { return strings.Contains(log.String(), "work failed") })
 		}
 		server.Start(t)
 		produce(2)
