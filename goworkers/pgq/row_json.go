@@ -36,6 +36,9 @@ func decodeJSON(data string) (Row, error) {
 	}
 	row := make(Row, len(columns))
 	for name, raw := range columns {
+		if name == "" { // no table has that, nor could a NULL under it be url-encoded
+			return nil, errors.New("a column has no name")
+		}
 		value := Text(string(raw))
 		switch {
 		case value.String == "null":
