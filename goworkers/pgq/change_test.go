@@ -118,7 +118,7 @@ func TestDecodeJSON(t *testing.T) {
 		"[]":               "cannot unmarshal array",
 		`{"a":1} x`:        "after top-level value",
 		`{"a":01}`:         "invalid character",
-		`{"":null}`:         "a column has no name",
+		`{"":null}`:        "a column has no name",
 		`{"a":"\ud800"}`:   `in "a": half of a surrogate pair`,
 		"{\"a\":\"\xff\"}": "not UTF-8",
 	} {
