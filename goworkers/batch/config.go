@@ -31,8 +31,9 @@ type LoadOptions struct {
 
 // Section is one section of a SkyTools ini file, as the operator wrote it.
 // Values expand when they are read: %(name)s is another key of the section or
-// one of job_name, service_name, host_name, config_dir, config_file; %% is a
-// percent sign. Keys of [DEFAULT] stand in for what the section lacks.
+// one of job_name, config_name, service_name, host_name, config_dir, config_file; %% is a
+// percent sign. With config_format = 2 that is ${name}, also ${section:name}, and $$ is a
+// dollar sign. Keys of [DEFAULT] stand in for what the section lacks.
 //
 // A Section is read-only after Load and safe for concurrent use.
 type Section struct {
@@ -44,6 +45,8 @@ type Section struct {
 	set    map[string]bool   // keys of Set
 	base   map[string]string // what only expansion sees: host_name, config_dir …
 	others []string          // sections beside it
+	// sibling reads another section of the file, with the same environment.
+	sibling func(name string) (*Section, error)
 }
 
 // Problem is one thing wrong in a configuration.
@@ -184,12 +187,14 @@ func parse(path string, data []byte, section string, opts LoadOptions) (*Section
 		set:    map[string]bool{},
 		base: map[string]string{
 			"job_name":     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
+			"config_name":  strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
 			"service_name": section,
 			"host_name":    host,
 			"config_dir":   filepath.Dir(abs),
 			"config_file":  abs,
 		},
 	}
+	s.sibling = func(name string) (*Section, error) { return parse(path, data, name, LoadOptions{Env: opts.Env}) }
 	for _, name := range file.SectionStrings() {
 		if name != ini.DefaultSection && name != section {
 			s.others = append(s.others, name)
@@ -337,50 +342,90 @@ func stripComment(value string) string {
 
 const expandDepthMax = 10
 
-// expand replaces %(name)s and %%.
+// interpolation is how a value names another one: %(name)s, or ${name}.
+type interpolation struct {
+	sign        byte // doubled, it stands for itself
+	open, close string
+}
+
+var interpolations = map[string]interpolation{
+	"1": {'%', "(", ")s"},
+	"2": {'$', "{", "}"},
+}
+
+// of names a value.
+func (i interpolation) of(name string) string { return string(i.sign) + i.open + name + i.close }
+
+func (s *Section) interpolation() interpolation {
+	if how, known := interpolations[s.values["config_format"]]; known {
+		return how
+	}
+	return interpolations["1"]
+}
+
+// expand replaces names of other values by these, and a doubled sign by one.
 func (s *Section) expand(value string) (string, error) {
 	return s.expandDepth(value, 0)
 }
 
 func (s *Section) expandDepth(value string, depth int) (string, error) {
+	how := s.interpolation()
 	if depth > expandDepthMax {
-		return "", errors.New("%(…)s refers to itself; break the circle")
+		return "", errors.New(how.of("…") + " refers to itself; break the circle")
 	}
+	twice := string([]byte{how.sign, how.sign})
 	var b strings.Builder
 	for {
-		i := strings.IndexByte(value, '%')
-		if i < 0 || i == len(value)-1 {
+		i := strings.IndexByte(value, how.sign)
+		if i < 0 {
 			b.WriteString(value)
 			return b.String(), nil
 		}
 		b.WriteString(value[:i])
-		value = value[i:]
-		switch value[1] {
-		case '%':
-			b.WriteByte('%')
-			value = value[2:]
-		case '(':
-			end := strings.Index(value, ")s")
-			if end < 0 {
-				return "", errors.New("%( without )s; write %(name)s, or %% for a percent sign")
+		value = value[i+1:]
+		switch {
+		case strings.HasPrefix(value, twice[:1]):
+			b.WriteByte(how.sign)
+			value = value[1:]
+		case strings.HasPrefix(value, how.open):
+			word, rest, found := strings.Cut(value[len(how.open):], how.close)
+			if !found {
+				return "", fmt.Errorf("%c%s without %s; write %s, or %s for a single %c", how.sign, how.open, how.close, how.of("name"), twice, how.sign)
 			}
-			name := strings.ToLower(value[2:end])
-			raw, ok := s.values[name]
-			if !ok {
-				raw, ok = s.base[name]
+			value = rest
+			inner, err := s.value(strings.ToLower(word), depth+1)
+			if errors.Is(err, errNoKey) {
+				err = fmt.Errorf("%s is not a key of the section; add it, or write %s for a single %c", how.of(strings.ToLower(word)), twice, how.sign)
 			}
-			if !ok {
-				return "", fmt.Errorf("%%(%s)s is not a key of the section; add it, or write %%%% for a percent sign", name)
-			}
-			inner, err := s.expandDepth(stripComment(raw), depth+1)
 			if err != nil {
 				return "", err
 			}
 			b.WriteString(inner)
-			value = value[end+2:]
 		default:
-			b.WriteByte('%')
-			value = value[1:]
+			b.WriteByte(how.sign)
 		}
 	}
+}
+
+var errNoKey = errors.New("there is no such key")
+
+// value is what a name in another value stands for.
+func (s *Section) value(name string, depth int) (string, error) {
+	section, key, elsewhere := strings.Cut(name, ":")
+	if elsewhere && s.values["config_format"] == "2" {
+		other, err := s.sibling(section)
+		if err != nil {
+			return "", errNoKey
+		}
+		other.values["config_format"] = "2" // of the whole file
+		return other.value(key, depth)
+	}
+	raw, ok := s.values[name]
+	if !ok {
+		raw, ok = s.base[name]
+	}
+	if !ok {
+		return "", errNoKey
+	}
+	return s.expandDepth(stripComment(raw), depth)
 }

@@ -74,7 +74,7 @@ use_skylog = 1
 			LoopDelay: time.Second, ConnectionLifetime: 20 * time.Minute, ExceptionSleep: 20 * time.Second,
 			ExceptionQuiet: []string{}, ExceptionGrace: 5 * time.Minute, ExceptionReset: 15 * time.Minute, SyslogFacility: "daemon",
 			StatsPeriod: 30 * time.Second, LogSize: 10 << 20, LogCount: 3, LogFormat: "text", LogLevel: "info",
-			UseSkylog: "1",
+			ConfigFormat: "1", UseSkylog: "1",
 		},
 		DB: ConnString("dbname=q host=" + host), Queue: "events",
 		Query:  "SELECT * FROM f(%(username)s,\n%(email)s);",
@@ -85,6 +85,54 @@ use_skylog = 1
 	}
 	if w := s.Warnings(&got); len(w) != 1 || !strings.Contains(w[0], "use_skylog") {
 		t.Errorf("warnings %q, want one about use_skylog", w)
+	}
+}
+
+// The other form of ini files.
+func TestConfigFormat2(t *testing.T) {
+	path := writeIni(t, `
+[DEFAULT]
+home = /srv
+
+[common]
+home = /data
+log = ${home}/log
+
+[mover]
+config_format = 2
+db = dbname=${name}
+name = q$$1
+pgq_queue_name = 100%(x)s%
+dst_query = select %(username)s, '$1', '{$}'
+logfile = ${common:log}/${config_name}.log
+pidfile = ${home}/${job_name}.pid
+logfmt_file = %(message)s
+logdatefmt_console = %d
+`)
+	load := func(set map[string]string) (s *Section, got sampleConfig, err error) {
+		if s, err = Load(path, "mover", LoadOptions{Set: set}); err != nil {
+			t.Fatal(err)
+		}
+		return s, got, s.Decode(&got)
+	}
+	s, got, err := load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.DB != "dbname=q$1" || got.Queue != "100%(x)s%" || got.Query != "select %(username)s, '$1', '{$}'" ||
+		got.LogFile != "/data/log/mover_a.log" || got.PidFile != "/srv/mover_a.pid" {
+		t.Errorf("got %+v", got)
+	}
+	if w := s.Warnings(&got); len(w) != 2 || !strings.Contains(w[0], "[mover] logfmt_file") || !strings.Contains(w[1], "logdatefmt_console") {
+		t.Errorf("warnings %q", w)
+	}
+	for value, want := range map[string]string{
+		"${nothing}": "${nothing} is not a key of the section; add it, or write $$ for a single $", "${common:none}": "${common:none} is not",
+		"${none:log}": "${none:log} is not", "${db}": "${…} refers to itself", "${db": "${ without }; write ${name}, or $$ for a single $",
+	} {
+		if _, _, err := load(map[string]string{"db": value}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", value, err, want)
+		}
 	}
 }
 

@@ -136,7 +136,8 @@ func flatten(v reflect.Value, depth int) []field {
 //	path:"true"             ~ and ~user at the start become a home directory
 //	raw:"true"              %(name)s stays as written, for the program to fill
 //	secret:"true"           the value is masked in messages
-//	unused:"why"            accepted since old files have it; a warning says why
+//	unused:"why"            accepted since old files have it; a warning says why. Such a
+//	                        key may end in *: all keys that begin so
 //	old:"true"              an old file's word for something else; not in the sample
 //	help:"…"                the comment in the sample
 //
@@ -159,6 +160,9 @@ func (s *Section) Decode(dst any) error {
 		if f.alias != "" {
 			known[f.alias] = true
 		}
+		for _, key := range s.family(f.key) {
+			known[key] = true
+		}
 		if p := s.decodeField(f); p != nil {
 			problems = append(problems, *p)
 		}
@@ -180,11 +184,20 @@ func (s *Section) Decode(dst any) error {
 	return nil
 }
 
+// family is the section's keys that a pattern NAME* stands for.
+func (s *Section) family(pattern string) []string {
+	prefix, found := strings.CutSuffix(pattern, "*")
+	if !found {
+		return nil
+	}
+	return slices.DeleteFunc(s.Keys(), func(key string) bool { return !strings.HasPrefix(key, prefix) })
+}
+
 // referred says whether another value of the section expands the key: a file
 // may define such words for its own use.
 func (s *Section) referred(key string) bool {
 	for _, value := range s.values {
-		if strings.Contains(strings.ToLower(value), "%("+key+")s") {
+		if strings.Contains(strings.ToLower(value), s.interpolation().of(key)) {
 			return true
 		}
 	}
@@ -196,8 +209,13 @@ func (s *Section) referred(key string) bool {
 func (s *Section) Warnings(dst any) []string {
 	var list []string
 	for _, f := range fields(reflect.ValueOf(dst).Elem()) {
-		if f.unused != "" && s.rank(f.key) > rankDefault {
-			list = append(list, s.problem(f.key, s.values[f.key], "has no effect: "+f.unused).String())
+		if f.unused == "" {
+			continue
+		}
+		for _, key := range append(s.family(f.key), f.key) {
+			if s.rank(key) > rankDefault {
+				list = append(list, s.problem(key, s.values[key], "has no effect: "+f.unused).String())
+			}
 		}
 	}
 	if c, ok := dst.(Config); ok {

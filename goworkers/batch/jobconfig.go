@@ -61,8 +61,13 @@ type JobConfig struct {
 	// none.
 	MetricsListen string `ini:"metrics_listen" help:"host:port that serves Prometheus metrics under /metrics; empty: off"`
 
+	// ConfigFormat is how values name others; see Section. Default: 1.
+	ConfigFormat string `ini:"config_format" default:"1" choice:"1,2" help:"1: %(name)s in a value is the value of another key; 2: ${name} or ${section:name} is"`
+
 	UseSkylog       string `ini:"use_skylog" old:"true" choice:"0,1,2"`
 	SkylogLocations string `ini:"skylog_locations" unused:"use_skylog sends the log to syslog"`
+	LogFmt          string `ini:"logfmt_*" unused:"lines have one form, with log_format = json another"`
+	LogDateFmt      string `ini:"logdatefmt_*" unused:"times have one form"`
 
 	from *Section // where it was read from, if it was
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Options are the switches that stand before the ini file.
+// Options are the switches of a job's command line.
 type Options struct {
 	Path    string            // the ini file
 	Set     map[string]string // --set key=value
@@ -335,21 +335,26 @@ func mainRun(ctx context.Context, service string, cfg Config, args []string, std
 		})
 	}
 	flags.Func("set", "set `key=value` over the ini file; may be repeated", func(arg string) error { return ParseSet(opt.Set, arg) })
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
+	var words []string
+	for len(args) > 0 { // options may stand behind the ini file, too
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintf(stdout, "usage: %s [options] CONFIG.ini\n\n", service)
 			flags.SetOutput(stdout)
 			flags.PrintDefaults()
 			return nil
+		} else if err != nil {
+			return Usagef("%v; -h lists the options", err)
 		}
-		return Usagef("%v; -h lists the options", err)
+		if args = flags.Args(); len(args) > 0 {
+			words, args = append(words, args[0]), args[1:]
+		}
 	}
-	switch flags.NArg() {
+	switch len(words) {
 	case 0:
 	case 1:
-		opt.Path = flags.Arg(0)
+		opt.Path = words[0]
 	default:
-		return Usagef("too many arguments: %s; options stand before the ini file", strings.Join(flags.Args(), " "))
+		return Usagef("too many arguments: %q; want one, the ini file", words)
 	}
 	var err error
 	if opt.Place, err = OnePlace(places); err != nil {

@@ -74,7 +74,8 @@ func TestMainAnswers(t *testing.T) {
 		{"sample", []string{"--ini"}, 0, "[cleaner]\n\n# database to clean\ndb =\n", ""},
 		{"nothing", nil, 2, "", "cleaner: no configuration file given; usage: cleaner [options] CONFIG.ini (--ini prints a sample)\n"},
 		{"bad switch", []string{"-z"}, 2, "", "cleaner: flag provided but not defined: -z; -h lists the options\n"},
-		{"switch behind the file", []string{"a.ini", "-d"}, 2, "", "cleaner: too many arguments: a.ini -d; options stand before the ini file\n"},
+		{"switch behind the file", []string{"a.ini", "--ini"}, 0, "[cleaner]", ""},
+		{"two files", []string{"-v", "a.ini", "-q", "b.ini"}, 2, "", "cleaner: too many arguments: [\"a.ini\" \"b.ini\"]; want one, the ini file\n"},
 		{"bad --set", []string{"--set", "x", "a.ini"}, 2, "", "cleaner: invalid value \"x\" for flag -set: --set \"x\": write key=value; -h lists the options\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

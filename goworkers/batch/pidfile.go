@@ -1,6 +1,8 @@
 package batch
 
-// The pid file: one process a job, and the way to find it.
+// The pid file: one process a job, and the way to find it. Its owner holds a lock on the
+// file, so that a pid that another process has got since, after a crash or in a new
+// container, stops nobody.
 
 import (
 	"bytes"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +22,7 @@ import (
 // PidFile is a pid file that this process owns.
 type PidFile struct {
 	path string
+	file *os.File // locked until it is closed
 }
 
 // WritePidFile takes the pid file for this process. A file of a living
@@ -30,72 +34,124 @@ func WritePidFile(path string) (*PidFile, error) {
 		return nil, pidFileError(path, err)
 	}
 	defer os.Remove(temp.Name())
-	_, err = fmt.Fprintln(temp, os.Getpid())
+	_, err = lock(temp)
+	if err == nil {
+		_, err = fmt.Fprintln(temp, os.Getpid())
+	}
 	if err == nil {
 		err = temp.Chmod(0o644)
 	}
-	if closeErr := temp.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return nil, pidFileError(path, err)
-	}
-	for {
-		err := os.Link(temp.Name(), path)
-		if err == nil {
-			return &PidFile{path: path}, nil
+	for err == nil {
+		if err = os.Link(temp.Name(), path); err == nil {
+			return &PidFile{path: path, file: temp}, nil
 		}
 		if !errors.Is(err, os.ErrExist) {
-			return nil, pidFileError(path, err)
+			break
 		}
-		taken, err := takeOver(path)
-		if err != nil {
-			return nil, err
-		}
-		if taken {
-			return &PidFile{path: path}, nil
+		var file *os.File
+		if file, err = takeOver(path); file != nil {
+			temp.Close()
+			return &PidFile{path: path, file: file}, nil
 		}
 	}
+	temp.Close()
+	if errors.Is(err, errHeld) {
+		return nil, err
+	}
+	return nil, pidFileError(path, err)
 }
 
+// errHeld is a pid file of another process.
+var errHeld = errors.New("another process running?")
+
 // takeOver writes our pid into a pid file that is there, unless its process
-// lives. The file is locked meanwhile, so that of two starts the second finds
-// the pid of the first. It says false when the file vanished.
-func takeOver(path string) (bool, error) {
+// lives. Of two starts the second finds it locked by the first. It gives no file
+// when the one there vanished.
+func takeOver(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, pidFileError(path, err)
+		return nil, err
 	}
-	defer file.Close()
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return false, pidFileError(path, err)
+	taken, err := takeFile(file, path)
+	if !taken {
+		file.Close()
+		file = nil
 	}
-	// What counts is the file in hand: the one at path may go at any moment, as
-	// when its process ends, and then this one is worth nothing.
-	data, err := io.ReadAll(file)
+	return file, err
+}
+
+// takeFile writes our pid into the file in hand. What counts is that one: the file at path
+// may go at any moment, as when its process ends, and then this one is worth nothing.
+func takeFile(file *os.File, path string) (bool, error) {
+	locked, err := lock(file)
 	if err != nil {
-		return false, pidFileError(path, err)
+		return false, err
 	}
-	if pid := alive(parsePid(data)); pid != 0 {
-		return false, fmt.Errorf("pidfile %s exists, another process running? (pid %d)", path, pid)
+	pid, err := owner(file)
+	if err != nil {
+		return false, err
+	}
+	if pid != 0 || !locked {
+		return false, fmt.Errorf("pidfile %s exists, %w (pid %d)", path, errHeld, pid)
 	}
 	text := fmt.Appendln(nil, os.Getpid())
 	if _, err := file.WriteAt(text, 0); err != nil {
-		return false, pidFileError(path, err)
+		return false, err
 	}
 	if err := file.Truncate(int64(len(text))); err != nil {
-		return false, pidFileError(path, err)
+		return false, err
 	}
 	opened, err := file.Stat()
 	if err != nil {
-		return false, pidFileError(path, err)
+		return false, err
 	}
 	there, err := os.Stat(path)
 	return err == nil && os.SameFile(opened, there), nil
 }
+
+// lock takes the lock of the open file (fcntl(2), open file description locks), and says
+// false when somebody else has it.
+func lock(file *os.File) (bool, error) {
+	err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// owner is the pid in the file if that process lives, is another one and the file is
+// its own, else 0.
+func owner(file *os.File) (int, error) {
+	data, err := io.ReadAll(io.NewSectionReader(file, 0, 64))
+	if err != nil {
+		return 0, err
+	}
+	pid := parsePid(data)
+	if pid == 0 || pid == os.Getpid() {
+		return 0, nil
+	}
+	stat, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	held := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &held); err != nil {
+		return 0, err
+	}
+	started, alive := startOf(pid)
+	// Other programs lock nothing: of those, one that began after its file was written
+	// got the pid of the file's owner later.
+	if !alive || held.Type == unix.F_UNLCK && started.After(stat.ModTime().Add(clockError)) {
+		return 0, nil
+	}
+	return pid, nil
+}
+
+// clockError is what the start of a process and the time of a file may differ by.
+const clockError = 2 * time.Second
 
 func pidFileError(path string, err error) error {
 	return fmt.Errorf("write pidfile %s: %w; create its directory or change pidfile", path, baseError(err))
@@ -103,18 +159,13 @@ func pidFileError(path string, err error) error {
 
 // Remove deletes the pid file, unless another process has taken it since.
 func (p *PidFile) Remove() {
-	if pid, err := readPid(p.path); err == nil && pid == os.Getpid() {
+	if p.file == nil {
+		return
+	}
+	if data, err := os.ReadFile(p.path); err == nil && parsePid(data) == os.Getpid() {
 		os.Remove(p.path)
 	}
-}
-
-// readPid reads a pid file; a file without a pid in it gives 0.
-func readPid(path string) (int, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return parsePid(data), nil
+	p.file.Close()
 }
 
 func parsePid(data []byte) int {
@@ -128,27 +179,40 @@ func parsePid(data []byte) int {
 // RunningPid is the pid in the file if that process lives and is another
 // one, else 0.
 func RunningPid(path string) (int, error) {
-	pid, err := readPid(path)
+	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
+	}
+	pid := 0
+	if err == nil {
+		defer file.Close()
+		pid, err = owner(file)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read pidfile %s: %w", path, baseError(err))
 	}
-	return alive(pid), nil
+	return pid, nil
 }
 
-// alive is the pid if its process lives and is another one, else 0.
-func alive(pid int) int {
-	if pid == 0 || pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return 0
+// startOf tells whether a process lives, and when it was started, or never if /proc does
+// not show that. A zombie has ended, though its parent has not asked yet how (proc(5)).
+func startOf(pid int) (_ time.Time, alive bool) {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return time.Time{}, false
 	}
-	// A zombie has ended, though nobody has asked yet how (proc(5)).
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if state := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); err == nil && len(state) > 0 && string(state[0]) == "Z" {
-		return 0
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third on
+	if err != nil || len(fields) < 20 {
+		return time.Time{}, true
 	}
-	return pid
+	const second = 100 // in units of field 22, since the machine was started
+	ticks, err := strconv.ParseInt(string(fields[19]), 10, 64)
+	var uptime unix.Timespec
+	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &uptime) != nil {
+		return time.Time{}, true
+	}
+	start := time.Now().Add(time.Duration(ticks)*time.Second/second - time.Duration(uptime.Nano()))
+	return start, string(fields[0]) != "Z"
 }
 
 // ErrNotRunning is a pid file without a living process.

@@ -202,6 +202,47 @@ func TestPidFileIsTakenOnce(t *testing.T) {
 	}
 }
 
+// A pid that another process got after its owner was killed holds no file, and is not
+// signalled; one whose file is older than its process, but locked, is its owner.
+func TestReusedPidHoldsNoPidFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wait()
+	defer other.Process.Kill()
+	if err := os.WriteFile(path, fmt.Appendln(nil, other.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hour := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, hour, hour); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := lock(file); !locked || err != nil {
+		t.Fatalf("lock: %t, %v", locked, err)
+	}
+	if pid, err := RunningPid(path); err != nil || pid != other.Process.Pid {
+		t.Errorf("locked: %d, %v, want %d", pid, err, other.Process.Pid)
+	}
+	if _, err := WritePidFile(path); !errors.Is(err, errHeld) {
+		t.Errorf("locked, and taken: %v", err)
+	}
+	file.Close()
+	if _, err := SignalRunning(path, syscall.SIGTERM); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("a strange process was signalled: %v", err)
+	}
+	p, err := WritePidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Remove()
+}
+
 // A start that meets a process just ending, with its file about to go, must not
 // take that file: it would run without one.
 func TestPidFileThatGoesIsNotTaken(t *testing.T) {
@@ -221,7 +262,7 @@ func TestPidFileThatGoesIsNotTaken(t *testing.T) {
 	defer owner.Wait()
 	defer close(stop)
 	for range 20_000 {
-		if taken, _ := takeOver(path); taken {
+		if taken, _ := takeOver(path); taken != nil {
 			t.Fatal("the file of a living process was taken while it went")
 		}
 	}

@@ -30,6 +30,8 @@ type RemoteConfig struct {
 	ConsumerConfig
 	// DstDB is the database that the events are applied to. Required.
 	DstDB ConnString `ini:"dst_db" required:"true" help:"connection string of the database that the events are applied to; needs the extension pgq_ext"`
+
+	DstSchema string `ini:"dst_schema" old:"true" choice:"pgq_ext"`
 }
 
 // RemoteConsumer is a Worker that applies a queue to another database and keeps

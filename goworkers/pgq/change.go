@@ -30,8 +30,13 @@ func DecodeEvent(ev *Event) (Change, error) {
 	op, keys, url := strings.Cut(kind, ":")
 	switch {
 	case strings.HasPrefix(kind, "{"):
-		if err := c.readKind(kind); err != nil {
+		typed, err := DecodeJSONType(kind)
+		if err != nil {
 			return fault("ev_type", err)
+		}
+		c.Op, c.Keys = typed.Op, typed.Keys
+		if typed.Table != "" {
+			c.Table = typed.Table
 		}
 		decode, decodeOld = DecodeJSON, DecodeJSON
 	case kind == "R":
@@ -75,24 +80,22 @@ func isRowOp(op string) bool { return op == "I" || op == "U" || op == "D" }
 
 var jsonOps = map[string]byte{"INSERT": 'I', "UPDATE": 'U', "DELETE": 'D', "TRUNCATE": 'R'}
 
-// readKind reads the type of an event of jsontriga.
-func (c *Change) readKind(kind string) error {
-	var k struct {
+// DecodeJSONType reads what the type of an event of jsontriga tells of the change: Op,
+// Table and Keys.
+func DecodeJSONType(text string) (Change, error) {
+	var kind struct {
 		Op    string
 		Table []string
 		PKey  []string
 	}
-	if err := json.Unmarshal([]byte(kind), &k); err != nil {
-		return fmt.Errorf("decode json: %w", err)
+	if err := json.Unmarshal([]byte(text), &kind); err != nil {
+		return Change{}, fmt.Errorf("decode json: %w", err)
 	}
-	if c.Op = jsonOps[k.Op]; c.Op == 0 {
-		return fmt.Errorf("%s has no \"op\" that is INSERT, UPDATE, DELETE or TRUNCATE", excerpt(kind))
+	c := Change{Op: jsonOps[kind.Op], Table: strings.Join(kind.Table, "."), Keys: kind.PKey}
+	if c.Op == 0 {
+		return Change{}, fmt.Errorf("%s has no \"op\" that is INSERT, UPDATE, DELETE or TRUNCATE", excerpt(text))
 	}
-	c.Keys = k.PKey
-	if len(k.Table) > 0 {
-		c.Table = strings.Join(k.Table, ".")
-	}
-	return nil
+	return c, nil
 }
 
 // keyColumns reads the list of an event of logutriga: commas stand between names, and

@@ -61,15 +61,17 @@ func Main(args []string, stdout, stderr io.Writer) int {
 			program = args[1]
 		}
 	}
-	if len(argv) > 1 && argv[1] == poolerName {
-		argv = append(argv[:2:2], optionsFirst(argv[2:], "-u", "--user")...)
+	if len(argv) > 1 {
+		if command := app.Command(argv[1]); command != nil && command.Name != pgqadmSection {
+			argv = append(argv[:2:2], optionsFirst(command, argv[2:])...)
+		}
 	}
 	return batch.Report(stderr, program, app.Run(argv))
 }
 
-// optionsFirst puts options before the other arguments, as getopt_long does for PgBouncer:
-// its users write them in any order. valued are the options that an own argument follows.
-func optionsFirst(args []string, valued ...string) []string {
+// optionsFirst puts options before the other arguments: users of the older tools write
+// them in any order. Those of pgqadm's commands are its own to read.
+func optionsFirst(command *cli.Command, args []string) []string {
 	var options, others []string
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {
@@ -79,7 +81,7 @@ func optionsFirst(args []string, valued ...string) []string {
 			others = append(others, arg)
 		default:
 			options = append(options, arg)
-			if !slices.Contains(valued, arg) {
+			if !wantsValue(command, strings.TrimLeft(arg, "-")) {
 				continue
 			}
 			if i++; i == len(args) {
@@ -89,6 +91,17 @@ func optionsFirst(args []string, valued ...string) []string {
 		}
 	}
 	return append(options, others...)
+}
+
+// wantsValue tells whether an argument with its value follows the option.
+func wantsValue(command *cli.Command, option string) bool {
+	for _, flag := range command.Flags {
+		if slices.Contains(flag.Names(), option) {
+			_, isSwitch := flag.(*cli.BoolFlag)
+			return !isSwitch
+		}
+	}
+	return false
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {

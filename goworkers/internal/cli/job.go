@@ -1,7 +1,7 @@
 package cli
 
 // What all commands have in common that run as jobs: the switches of the
-// SkyTools scripts, standing before the ini file.
+// SkyTools scripts.
 
 import (
 	"github.com/urfave/cli/v2"
@@ -66,7 +66,7 @@ func jobCommand(name, usage, argsUsage, description string, run func(c *cli.Cont
 func workerCommand(name, usage, description string, run func(c *cli.Context, opt batch.Options) error) *cli.Command {
 	return jobCommand(name, usage, "CONFIG.ini", description, func(c *cli.Context, opt batch.Options, args []string) error {
 		if len(args) > 0 {
-			return batch.Usagef("too many arguments: %q; options stand before the ini file", args)
+			return batch.Usagef("too many arguments: %q; want one, the ini file", append([]string{opt.Path}, args...))
 		}
 		return run(c, opt)
 	})

@@ -13,7 +13,7 @@ func newTableDispatcher() *cli.Command {
 	return consumerJob{
 		service: consumers.TableDispatcherService,
 		usage:   "write the rows of a queue's events into a table, or into parts of it by date",
-		description: `Reads events with url-encoded rows (pgq.logutriga) and inserts the rows into
+		description: `Reads events with rows (pgq.logutriga, pgq.jsontriga) and inserts the rows into
 dest_table of dst_db, or into a table for each day, month, year or hour of part_field.
 What is missing is made. Each row comes once: the position is kept in dst_db by pgq_ext.
 
@@ -44,7 +44,7 @@ func newCubeDispatcher() *cli.Command {
 	return consumerJob{
 		service: consumers.CubeDispatcherService,
 		usage:   "keep the latest state of each row a day, in tables by date",
-		description: `Reads events of pgq.logutriga and writes each row into the table of its own
+		description: `Reads events of pgq.logutriga or pgq.jsontriga and writes each row into the table of its own
 name and the date of the batch: public.users_2026_11_30. Of a row that changed often on
 one day the latest state stays (mode = keep_latest), or all states (keep_all). Tables
 that are missing are made. Each state comes once: the position is kept in dst_db by
@@ -75,7 +75,7 @@ func newBulkLoader() *cli.Command {
 	return consumerJob{
 		service: consumers.BulkLoaderService,
 		usage:   "keep copies of tables where single changes are slow, by changes in sets",
-		description: `Reads events of pgq.logutriga and carries the changes out on tables of the same
+		description: `Reads events of pgq.logutriga or pgq.jsontriga and carries the changes out on tables of the same
 names, or as remap_tables says: of the changes to a row the last counts, and a table's
 changes go there together by COPY. Batches should be big (pgq_batch_collect_events, or
 the queue's ticker_max_count). A change that finds no row is told in the log.
@@ -103,7 +103,7 @@ func newQueueLoader() *cli.Command {
 	return consumerJob{
 		service: consumers.QueueLoaderService,
 		usage:   "load the rows of many tables' events, each table in a way of its own",
-		description: `Reads events of pgq.logutriga and loads their rows into tables of the same
+		description: `Reads events of pgq.logutriga or pgq.jsontriga and loads their rows into tables of the same
 names, or as rename_tables says: as inserts, as latest states or as changes (row_mode),
 into the table or into parts of it by time (table_mode). A section named after a table
 of the source says for that table what differs.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -67,38 +66,13 @@ type choice struct {
 	services, names []string
 }
 
-// parse reads what stands behind the ini file; options may stand there, too.
-func (c *choice) parse(args []string) (command string, err error) {
-	var words []string
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		switch {
-		case arg == "--":
-			words = append(words, args[i+1:]...)
-			i = len(args)
-		case !strings.HasPrefix(arg, "-"):
-			words = append(words, arg)
-		case (name == "a" || name == "all") && !hasValue:
-			c.all = true
-		case name == "json" && !hasValue:
-			c.json = true
-		case name == "t" || name == "type":
-			if !hasValue {
-				if i++; i == len(args) {
-					return "", batch.Usagef("option %s needs a value, the name of a service", arg)
-				}
-				value = args[i]
-			}
-			c.services = append(c.services, value)
-		default:
-			return "", batch.Usagef("there is no option %s; usage: scriptmgr [options] %s", arg, scriptmgrUsage)
-		}
-	}
+// command takes the words behind the ini file.
+func (c *choice) command(words []string) (string, error) {
 	if len(words) == 0 {
 		return "", batch.Usagef("no command given; usage: scriptmgr [options] %s", scriptmgrUsage)
 	}
-	command, c.names = words[0], words[1:]
+	command := words[0]
+	c.names = words[1:]
 	chosen := len(c.services) > 0 || len(c.names) > 0
 	switch {
 	case !slices.Contains([]string{"start", "stop", "restart", "reload", "status"}, command):
@@ -123,7 +97,7 @@ func runScriptmgr(c *cli.Context, opt batch.Options, args []string) error {
 		return batch.Usagef("scriptmgr does not stay; -d, -r, -s and -k are for jobs, its commands are start, reload and stop")
 	}
 	which := choice{all: c.Bool("all"), json: c.Bool("json"), services: c.StringSlice("type")}
-	command, err := which.parse(args)
+	command, err := which.command(args)
 	if err != nil {
 		return err
 	}

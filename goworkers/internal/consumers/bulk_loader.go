@@ -38,7 +38,7 @@ func (c *BulkLoaderConfig) Validate() []batch.Problem {
 
 var bulkModes = []loadMode{loadBulk, loadMerge, loadUpsert}
 
-// NewBulkLoader makes a loader. Events are those of pgq.logutriga; of the changes to a row
+// NewBulkLoader makes a loader. Events are those of pgq.logutriga or pgq.jsontriga; of the changes to a row
 // the last one counts, and the changes of a table are carried out together: deletes, then
 // updates, then inserts. The order among tables is not kept, so the target's tables should
 // have no foreign keys. The place is kept as a tick in the transaction that loads.

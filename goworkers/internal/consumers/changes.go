@@ -1,6 +1,6 @@
 package consumers
 
-// What logutriga's events say beside the row: operation, key and table.
+// What events of logutriga and jsontriga say beside the row: operation, key and table.
 
 import (
 	"strings"
@@ -17,15 +17,23 @@ type change struct {
 // changes remembers the types that it has read: there are few.
 type changes map[string]change
 
-// of reads an event's type: I:id,name.
+// of reads an event's type: I:id,name, or a JSON object.
 func (c changes) of(ev *pgq.Event) (change, error) {
 	if known, found := c[ev.Type.String]; found {
 		return known, nil
 	}
 	text := strings.Clone(ev.Type.String) // not all of the event with it
+	if strings.HasPrefix(text, "{") {
+		typed, err := pgq.DecodeJSONType(text)
+		if err != nil {
+			return change{}, badRowf("its type is none of pgq.jsontriga: %v", err)
+		}
+		c[text] = change{typed.Op, typed.Keys}
+		return c[text], nil
+	}
 	op, list, found := strings.Cut(text, ":")
 	if len(op) != 1 || !strings.Contains("IUDR", op) || !found && op != "R" {
-		return change{}, badRowf("its type %q is none of pgq.logutriga, which writes I:, U: or D: and the columns of the primary key", text)
+		return change{}, badRowf("its type %q is none of pgq.logutriga, which writes I:, U: or D: and the columns of the primary key, nor of pgq.jsontriga", text)
 	}
 	ch := change{op: op[0]}
 	if list != "" {
@@ -47,7 +55,7 @@ func (c changes) keyed(ev *pgq.Event) (change, error) {
 // tableOf is the table that the event is about.
 func tableOf(ev *pgq.Event) (string, error) {
 	if ev.Extra1.String == "" {
-		return "", badRowf("it names no table in ev_extra1, as pgq.logutriga does")
+		return "", badRowf("it names no table in ev_extra1, as the triggers of pgq do")
 	}
 	return fullTable(ev.Extra1.String), nil
 }

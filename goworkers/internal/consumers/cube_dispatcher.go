@@ -26,7 +26,7 @@ type CubeDispatcherConfig struct {
 	PartTemplate string `ini:"part_template" help:"SQL that makes a missing table; _DEST_TABLE is its name, _PARENT that of the table that it is a part of, _PKEY the columns of the key, _SCHEMA_TABLE the name without a dot; empty: a table like _PARENT with _PKEY as primary key"`
 }
 
-// NewCubeDispatcher makes a dispatcher. Events are those of pgq.logutriga; a row goes to
+// NewCubeDispatcher makes a dispatcher. Events are those of pgq.logutriga or pgq.jsontriga; a row goes to
 // the table of its own name and the date of the batch. The place is kept as a tick in the
 // transaction that loads.
 func NewCubeDispatcher(job *batch.Job, cfg CubeDispatcherConfig) (*batch.SerialConsumer, error) {

@@ -101,11 +101,7 @@ func (l *loading) run(ctx context.Context, place func(ev *pgq.Event, fields []fi
 		if err != nil {
 			return err
 		}
-		l.fields = splitRow(l.fields[:0], ev.Data.String)
-		d, op, err := place(ev, l.fields)
-		if err == nil && d != nil {
-			err = d.add(ctx, ev, op, l.fields)
-		}
+		err := l.add(ctx, ev, place)
 		var bad *badRow
 		switch {
 		case errors.As(err, &bad):
@@ -118,6 +114,24 @@ func (l *loading) run(ctx context.Context, place func(ev *pgq.Event, fields []fi
 		}
 	}
 	return l.flush(ctx)
+}
+
+// add puts an event's row to the others of its table.
+func (l *loading) add(ctx context.Context, ev *pgq.Event, place func(ev *pgq.Event, fields []field) (*dest, byte, error)) error {
+	data := ev.Data.String
+	if strings.HasPrefix(data, "{") {
+		row, err := pgq.DecodeJSON(data)
+		if err != nil {
+			return badRowf("its data is no row of pgq.jsontriga: %v", err)
+		}
+		data = row.Encode()
+	}
+	l.fields = splitRow(l.fields[:0], data)
+	d, op, err := place(ev, l.fields)
+	if err != nil || d == nil {
+		return err
+	}
+	return d.add(ctx, ev, op, l.fields)
 }
 
 // dest finds a table to load into. make is called for one that is new in this batch.
@@ -283,11 +297,8 @@ func (d *dest) arrange(ctx context.Context, fields []field) error {
 		}
 		at[name] = i // of two columns of one name the later counts
 	}
-	switch {
-	case len(fields) == 0:
+	if len(fields) == 0 {
 		return badRowf("it has no columns: its data is not that of a row")
-	case strings.HasPrefix(fields[0].name, "{"):
-		return badRowf("its data looks like JSON; rows are read as pgq.logutriga writes them, url-encoded")
 	}
 	var take []int
 	var columns []string

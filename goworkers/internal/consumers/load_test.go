@@ -36,13 +36,14 @@ func newTarget(t *testing.T, ddl string) public {
 // source is a database whose tables write into a queue.
 type source struct {
 	public
-	conn *pgx.Conn
+	conn   *pgx.Conn
+	format string // the trigger that capture puts on tables
 }
 
 func newSource(t *testing.T, ddl string) *source {
 	t.Helper()
 	db, conn := queueDB(t, srcQueue, "loader")
-	s := &source{public{db}, conn}
+	s := &source{public{db}, conn, "logutriga"}
 	s.Exec(t, ddl)
 	return s
 }
@@ -51,7 +52,7 @@ func newSource(t *testing.T, ddl string) *source {
 func (s *source) capture(t *testing.T, tables ...string) {
 	t.Helper()
 	for _, table := range tables {
-		s.Exec(t, fmt.Sprintf("create trigger q after insert or update or delete on %s for each row execute function pgq.logutriga('%s')", table, srcQueue))
+		s.Exec(t, fmt.Sprintf("create trigger q after insert or update or delete on %s for each row execute function pgq.%s('%s')", table, s.format, srcQueue))
 	}
 }
 
@@ -139,17 +140,27 @@ const awkward = `insert into public.people values
 
 func TestTableDispatcherLoadsRowsAsTheyAre(t *testing.T) {
 	t.Parallel()
-	src := newSource(t, people)
-	src.capture(t, "people")
-	dst := newTarget(t, people)
-	src.Exec(t, awkward)
-	src.tick(t)
-	cfg := TableDispatcherConfig{RemoteConfig: remote(src.Database, dst.Database), DestTable: "people"}
-	mustWork(t, cfg.JobConfig, dispatchTable(cfg))
-	if n := pgtest.Value[int](t, dst.Database, "select count(*) from public.people"); n != 6 {
-		t.Errorf("%d rows, want 6", n)
+	for _, format := range []string{"logutriga", "jsontriga"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			src := newSource(t, people)
+			src.format = format
+			src.capture(t, "people")
+			dst := newTarget(t, people)
+			src.Exec(t, awkward)
+			src.Exec(t, fmt.Sprintf("create trigger r after truncate on people for each statement execute function pgq.%s('%s')", format, srcQueue))
+			src.tick(t)
+			cfg := TableDispatcherConfig{RemoteConfig: remote(src.Database, dst.Database), DestTable: "people"}
+			mustWork(t, cfg.JobConfig, dispatchTable(cfg))
+			if n := pgtest.Value[int](t, dst.Database, "select count(*) from public.people"); n != 6 {
+				t.Errorf("%d rows, want 6", n)
+			}
+			sameTable(t, "public.people", src, dst)
+			src.Exec(t, "truncate people")
+			src.tick(t)
+			mustWork(t, cfg.JobConfig, dispatchTable(cfg)) // has no row to insert
+		})
 	}
-	sameTable(t, "public.people", src, dst)
 }
 
 func TestTableDispatcherTakesTheFieldsThatAreNamed(t *testing.T) {
@@ -286,10 +297,12 @@ const items = "create table public.items (id int, kind text, value int, note tex
 
 func TestBulkLoaderKeepsACopy(t *testing.T) {
 	t.Parallel()
-	for method := range 3 {
-		t.Run(fmt.Sprint("method ", method), func(t *testing.T) {
+	for n := range 6 {
+		method, format := n%3, []string{"logutriga", "jsontriga"}[n/3]
+		t.Run(fmt.Sprint("method ", method, " of ", format), func(t *testing.T) {
 			t.Parallel()
 			src := newSource(t, items)
+			src.format = format
 			src.capture(t, "items")
 			dst := newTarget(t, "create schema copies; "+strings.Replace(items, "public.items", "copies.things", 1))
 			cfg := BulkLoaderConfig{RemoteConfig: remote(src.Database, dst.Database), LoadMethod: method, RemapTables: []string{"items:copies.things"}}
@@ -474,10 +487,14 @@ func TestLoadersRefuseWhatTheyCannotDo(t *testing.T) {
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k"})
 			}, []string{"event 1: ", `field "x" is no column of table public.k`}},
-		{"JSON", `select pgq.insert_event('user_events', 'I:id', '{"id":1}')`, "create table k (id int)",
+		{"half an object", `select pgq.insert_event('user_events', 'I:id', '{"id":1')`, "create table k (id int)",
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k"})
-			}, []string{"event 1: ", "looks like JSON"}},
+			}, []string{"event 1: ", "no row of pgq.jsontriga", "unexpected end"}},
+		{"an object of another type", `select pgq.insert_event('user_events', '{"op":"MOVE"}', '{"id":1}', 'k', null, null, null)`, "create table k (id int primary key)",
+			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return loadInBulk(BulkLoaderConfig{RemoteConfig: r})
+			}, []string{"event 1: ", "none of pgq.jsontriga", "INSERT, UPDATE, DELETE"}},
 		{"too many", "select pgq.insert_event('user_events', 'I:id', 'id=x') from generate_series(1, 6)", "create table k (id int)",
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", BadEvents: batch.BadEvents{OnBadEvent: "deadletter", BadEventLimit: 5}})

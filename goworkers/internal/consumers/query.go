@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"goworkers/batch"
+	"goworkers/internal/sqltext"
 )
 
 // query is a statement as the server gets it.
@@ -35,12 +36,12 @@ func parseQuery(key, text string) (*query, error) {
 		name, length := placeholder(rest)
 		switch {
 		case length > 0:
-			if i > 0 && isWord(text[i-1]) {
+			if i > 0 && sqltext.IsWord(text[i-1]) {
 				out.WriteByte(' ') // a$1 would be a name
 			}
 			q.names = append(q.names, name)
 			fmt.Fprintf(&out, "$%d", len(q.names))
-			if i+length < len(text) && isWord(text[i+length]) {
+			if i+length < len(text) && sqltext.IsWord(text[i+length]) {
 				out.WriteByte(' ')
 			}
 		case strings.HasPrefix(rest, "%("):
@@ -48,7 +49,7 @@ func parseQuery(key, text string) (*query, error) {
 		case strings.HasPrefix(rest, "%%"):
 			length = 2
 			out.WriteByte('%')
-		case rest[0] == '$' && len(rest) > 1 && isDigit(rest[1]) && (i == 0 || !isWord(text[i-1])):
+		case rest[0] == '$' && len(rest) > 1 && isDigit(rest[1]) && (i == 0 || !sqltext.IsWord(text[i-1])):
 			return nil, fmt.Errorf("has %q; write %%(name)s where a value shall stand", clip(rest))
 		default:
 			var opaque, comment bool
@@ -125,82 +126,29 @@ func lexeme(text string, i int) (length int, opaque, comment bool) {
 	switch {
 	case rest[0] == '\'':
 		// E'…' has backslashes
-		escapes := i > 0 && (text[i-1] == 'e' || text[i-1] == 'E') && (i == 1 || !isWord(text[i-2]))
-		return quoted(rest, escapes), true, false
+		escapes := i > 0 && (text[i-1] == 'e' || text[i-1] == 'E') && (i == 1 || !sqltext.IsWord(text[i-2]))
+		length, _ = sqltext.Quoted(rest, escapes)
+		return length, true, false
 	case rest[0] == '"':
-		return quoted(rest, false), true, false
+		length, _ = sqltext.Quoted(rest, false)
+		return length, true, false
 	case strings.HasPrefix(rest, "--"):
 		if end := strings.IndexByte(rest, '\n'); end >= 0 {
 			return end, true, true
 		}
 		return len(rest), true, true
 	case strings.HasPrefix(rest, "/*"):
-		return commented(rest), true, true
-	case rest[0] == '$' && (i == 0 || !isWord(text[i-1])):
-		if tag := dollarTag(rest); tag != "" {
-			if end := strings.Index(rest[len(tag):], tag); end >= 0 {
-				return len(tag) + end + len(tag), true, false
-			}
-			return len(rest), true, false
+		length, _ = sqltext.Comment(rest)
+		return length, true, true
+	case rest[0] == '$' && (i == 0 || !sqltext.IsWord(text[i-1])):
+		if length, _ = sqltext.DollarQuoted(rest); length > 0 {
+			return length, true, false
 		}
 	}
 	return 1, false, false
 }
 
-// quoted is the length of what stands in quotes; a doubled quote does not end it.
-func quoted(text string, escapes bool) int {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case escapes && text[i] == '\\':
-			i++
-		case text[i] == text[0]:
-			if i+1 == len(text) || text[i+1] != text[0] {
-				return i + 1
-			}
-			i++
-		}
-	}
-	return len(text)
-}
-
-// commented is the length of a comment in slashes and stars, which may hold others.
-func commented(text string) int {
-	depth := 0
-	for i := 0; i+1 < len(text); i++ {
-		switch text[i : i+2] {
-		case "/*":
-			depth++
-			i++
-		case "*/":
-			depth--
-			i++
-			if depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return len(text)
-}
-
-// dollarTag is the $tag$ that the text begins with, or "".
-func dollarTag(text string) string {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case text[i] == '$':
-			return text[:i+1]
-		case !isWord(text[i]) || i == 1 && isDigit(text[i]):
-			return ""
-		}
-	}
-	return ""
-}
-
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-// isWord says whether a byte can be part of a name or number of SQL.
-func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || c == '_' || c == '$' || c >= 0x80
-}
 
 // clip shortens what an error shows.
 func clip(text string) string {

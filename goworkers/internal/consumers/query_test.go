@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"goworkers/internal/pgtest"
+	"goworkers/internal/sqltext"
 	"goworkers/pgq"
 )
 
@@ -110,7 +111,7 @@ func FuzzParseQuery(f *testing.F) {
 		parameters := 0
 		for i := 0; i < len(q.sql); {
 			length, opaque, _ := lexeme(q.sql, i)
-			if !opaque && q.sql[i] == '$' && i+1 < len(q.sql) && isDigit(q.sql[i+1]) && (i == 0 || !isWord(q.sql[i-1])) {
+			if !opaque && q.sql[i] == '$' && i+1 < len(q.sql) && isDigit(q.sql[i+1]) && (i == 0 || !sqltext.IsWord(q.sql[i-1])) {
 				parameters++
 			}
 			i += length

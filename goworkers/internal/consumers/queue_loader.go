@@ -5,6 +5,7 @@ package consumers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +106,7 @@ type tableLoader struct {
 	split *dateSplit
 }
 
-// NewQueueLoader makes a loader. Events are those of pgq.logutriga. The place is kept as a
+// NewQueueLoader makes a loader. Events are those of pgq.logutriga or pgq.jsontriga. The place is kept as a
 // tick in the transaction that loads.
 func NewQueueLoader(job *batch.Job, cfg QueueLoaderConfig) (*batch.SerialConsumer, error) {
 	rename, wrong := tablePairs(cfg.RenameTables)
@@ -115,6 +116,9 @@ func NewQueueLoader(job *batch.Job, cfg QueueLoaderConfig) (*batch.SerialConsume
 	own, err := tableSections(cfg)
 	if err != nil {
 		return nil, err
+	}
+	if len(own) > 0 { // a slip in a table's name shows here alone
+		job.Log.WithField("tables", strings.Join(slices.Sorted(maps.Keys(own)), ", ")).Info("these tables have sections of their own")
 	}
 	all := perWorker[*tableLoaders]{make: func(n int) *tableLoaders {
 		return &tableLoaders{n: n, job: job, cfg: &cfg, own: own, rename: rename, l: newLoader(n, job, cfg.DstDB, cfg.BadEvents, "")}

@@ -134,8 +134,17 @@ func NewTableDispatcher(job *batch.Job, cfg TableDispatcherConfig) (*batch.Seria
 	})
 }
 
-// isTruncate tells whether the event is logutriga's of a TRUNCATE.
-func isTruncate(ev *pgq.Event) bool { return ev.Type.String == "R" && ev.Data.String == "" }
+// isTruncate tells whether the event is a trigger's of a TRUNCATE.
+func isTruncate(ev *pgq.Event) bool {
+	switch ev.Data.String {
+	case "":
+		return ev.Type.String == "R"
+	case "{}":
+		ch, err := pgq.DecodeJSONType(ev.Type.String)
+		return err == nil && ch.Op == 'R'
+	}
+	return false
+}
 
 // encodeName is a column's name as logutriga writes it.
 func encodeName(name string) string { return pgq.Row{name: {}}.Encode() }

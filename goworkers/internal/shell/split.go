@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"goworkers/internal/sqltext"
 )
 
 // split cuts complete statements off the front of text. rest is what is left: a
@@ -74,11 +76,9 @@ func (l *lexer) next() bool {
 				l.pos = len(l.text)
 			}
 		case strings.HasPrefix(rest, "/*"):
-			if n := commentLen(rest); n > 0 {
-				l.pos += n
-			} else {
-				l.pos, l.open = len(l.text), true
-			}
+			n, closed := sqltext.Comment(rest)
+			l.pos += n
+			l.open = !closed
 		case c == ';' && l.parens == 0 && l.blocks == 0:
 			l.take(tokenEnd, 1)
 			return true
@@ -97,30 +97,20 @@ func (l *lexer) take(kind tokenKind, n int) {
 }
 
 func (l *lexer) read(rest string, c rune, size int) {
-	quoted := func(n int) {
-		if n == 0 {
-			l.open, n = true, len(rest)
-		}
+	quoted := func(n int, closed bool) {
+		l.open = !closed
 		l.take(tokenQuoted, n)
+	}
+	if n, closed := sqltext.DollarQuoted(rest); n > 0 {
+		quoted(n, closed)
+		return
 	}
 	switch {
 	case (c == 'e' || c == 'E') && strings.HasPrefix(rest[1:], "'"):
-		if n := quotedLen(rest[1:], '\'', true); n > 0 {
-			quoted(n + 1)
-		} else {
-			quoted(0)
-		}
-	case c == '\'':
-		quoted(quotedLen(rest, '\'', false))
-	case c == '"':
-		quoted(quotedLen(rest, '"', false))
-	case c == '$' && dollarTag(rest) != "":
-		tag := dollarTag(rest)
-		if end := strings.Index(rest[len(tag):], tag); end >= 0 {
-			quoted(end + 2*len(tag))
-		} else {
-			quoted(0)
-		}
+		n, closed := sqltext.Quoted(rest[1:], true)
+		quoted(n+1, closed)
+	case c == '\'' || c == '"':
+		quoted(sqltext.Quoted(rest, false))
 	case isNameRune(c) && !unicode.IsDigit(c):
 		n := strings.IndexFunc(rest, func(r rune) bool { return !isNameRune(r) && r != '$' })
 		if n < 0 {
@@ -166,55 +156,6 @@ func isNameRune(r rune) bool {
 	return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || r >= utf8.RuneSelf
 }
 
-// quotedLen is the length of a quoted text with its quotes; 0 when it has no end.
-func quotedLen(text string, quote byte, backslash bool) int {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case backslash && text[i] == '\\':
-			i++
-		case text[i] != quote:
-		case i+1 < len(text) && text[i+1] == quote:
-			i++
-		default:
-			return i + 1
-		}
-	}
-	return 0
-}
-
-// dollarTag is the $tag$ that a text begins with, or "".
-func dollarTag(text string) string {
-	for i, r := range text[1:] {
-		switch {
-		case r == '$':
-			return text[:i+2]
-		case !isNameRune(r) || i == 0 && unicode.IsDigit(r):
-			return ""
-		}
-	}
-	return ""
-}
-
-// commentLen is the length of a /* comment */, which may hold others; 0 when it has
-// no end.
-func commentLen(text string) int {
-	depth := 0
-	for i := 0; i+1 < len(text); i++ {
-		switch text[i : i+2] {
-		case "/*":
-			depth++
-			i++
-		case "*/":
-			depth--
-			i++
-			if depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return 0
-}
-
 // words cuts a command into its words. Quotes hold one together and vanish; = and ,
 // stand alone.
 func words(text string) []string {
@@ -225,10 +166,7 @@ func words(text string) []string {
 		case unicode.IsSpace(c):
 			i += size
 		case c == '\'' || c == '"':
-			n := quotedLen(text[i:], byte(c), false)
-			if n == 0 {
-				n = len(text) - i
-			}
+			n, _ := sqltext.Quoted(text[i:], false)
 			q := string(c)
 			list = append(list, strings.ReplaceAll(strings.TrimSuffix(text[i+1:i+n], q), q+q, q))
 			i += n
