@@ -57,6 +57,31 @@ func TestProgramAnswersToItsNames(t *testing.T) {
 	}
 }
 
+// Options stand where people write them: before the ini file, behind it, or both.
+func TestOptionsStandAnywhere(t *testing.T) {
+	ini := setupIni(t, "queue_mover", "src_db = host=127.0.0.1 port=1\ndst_db = host=127.0.0.1 port=1\nqueue_name = q\ndst_queue_name = r")
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		stderr string // contained in it
+	}{
+		{"value behind the file", []string{"queue_mover", ini, "--set", "loop_delay=soon"}, `loop_delay = "soon" (from --set)`},
+		{"value glued on", []string{"queue_mover", ini, "--set=loop_delay=soon"}, `loop_delay = "soon" (from --set)`},
+		{"both sides", []string{"queue_mover", "-v", ini, "-q", "--set", "log_count=many"}, `log_count = "many" (from --set)`},
+		{"through skytools", []string{"skytools", "queue_mover", ini, "-s"}, "no pidfile is configured"},
+		{"a missing value", []string{"queue_mover", ini, "--set"}, "flag needs an argument: -set"},
+		{"two files", []string{"queue_mover", ini, "-v", "b.ini"}, "too many arguments: [\"" + ini + "\" \"b.ini\"]; want one, the ini file"},
+		{"a file behind --", []string{"queue_mover", "-q", "--", "-d.ini"}, "-d.ini: cannot read the configuration file"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, stdout, stderr := run(t, tc.args...)
+			if code != 2 || stdout != "" || !strings.Contains(stderr, tc.stderr) {
+				t.Errorf("got %d, %q, %q\nwant 2, %q", code, stdout, stderr, tc.stderr)
+			}
+		})
+	}
+}
+
 func TestHelpListsEveryCommand(t *testing.T) {
 	code, stdout, _ := run(t, "skytools", "-h")
 	if code != 0 {
