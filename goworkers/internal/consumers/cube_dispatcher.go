@@ -77,7 +77,7 @@ func (l *loading) ofPart(ctx context.Context, parent, suffix string, ch change, 
 	table := parent + suffix
 	d, err := l.dest(table, func() (*dest, error) {
 		if suffix != "" {
-			if err := l.parts.ensure(ctx, partition{table: table, parent: parent, key: ch.key, many: !latest}); err != nil {
+			if err := l.parts.ensure(ctx, l.tx, partition{table: table, parent: parent, key: ch.key, many: !latest}); err != nil {
 				return nil, err
 			}
 		}

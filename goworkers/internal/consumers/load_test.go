@@ -205,6 +205,15 @@ func TestTableDispatcherSplitsByDate(t *testing.T) {
 			c.PartField = "day"
 			c.PartTemplate = "create table _DEST_TABLE () inherits (_PARENT); alter table only _DEST_TABLE add constraint _DEST_TABLE_pkey primary key (id); comment on table _DEST_TABLE is '_SCHEMA_TABLE'"
 		}, []string{"visits 5", "visits_2024_02_29 1", "visits_2026_11_29 1", "visits_2026_11_30 2", "visits_2026_12_01 1"}},
+		// The second partition needs the parent, whose rows the batch has a hold on.
+		{"a template that makes partitions", strings.TrimSuffix(visits, ")") + `) partition by range (day);
+			create function part(i_name text) returns void language plpgsql as $$
+			declare day date := to_date(right(trim(i_name, '"'), 10), 'YYYY_MM_DD'); begin
+				execute format('create table %s partition of public.visits for values from (%L) to (%L)', i_name, day, day + 1); end $$`,
+			func(c *TableDispatcherConfig) {
+				c.PartField, c.PartTemplate = "day", "select public.part('_DEST_TABLE')"
+			},
+			[]string{"visits 5", "visits_2024_02_29 1", "visits_2026_11_29 1", "visits_2026_11_30 2", "visits_2026_12_01 1"}},
 		{"native partitions by date", strings.TrimSuffix(visits, ")") + ") partition by range (day)",
 			func(c *TableDispatcherConfig) { c.PartField = "day" },
 			[]string{"visits 5", "visits_2024_02_29 1", "visits_2026_11_29 1", "visits_2026_11_30 2", "visits_2026_12_01 1"}},

@@ -4,19 +4,22 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"goworkers/batch"
 )
 
 // partitions makes tables that are missing. Each is made in a transaction of its own and
 // under an advisory lock, so that jobs that need the same one do not stand in each other's
-// way for longer than that takes.
+// way for longer than that takes. What needs a table that the batch itself has loaded into,
+// as a template with "partition of" does, is done in the batch's transaction.
 type partitions struct {
 	job      *batch.Job
 	dst      batch.ConnString
@@ -35,16 +38,19 @@ type partition struct {
 	lower, upper string
 }
 
-// ddlLockTimeout is how long a table may be waited for that is in others' use.
-const ddlLockTimeout = 30 * time.Second
+// How long a table may be waited for that is in use: first it may be the batch's own use.
+const (
+	ddlLockTimeout      = 30 * time.Second
+	ddlFirstLockTimeout = 2 * time.Second
+)
 
 const (
 	tableExistsSQL   = `select pg_catalog.to_regclass($1::text) is not null`
 	lockPartitionSQL = `select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('skytools partition ' || $1::text, 0))`
 )
 
-// ensure makes a partition unless it is there.
-func (p *partitions) ensure(ctx context.Context, part partition) error {
+// ensure makes a partition unless it is there. batch is the batch's transaction.
+func (p *partitions) ensure(ctx context.Context, batch pgx.Tx, part partition) error {
 	if p.known[part.table] {
 		return nil
 	}
@@ -57,22 +63,18 @@ func (p *partitions) ensure(ctx context.Context, part partition) error {
 	if err != nil {
 		return err
 	}
-	made := false
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d", ddlLockTimeout.Milliseconds())); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, lockPartitionSQL, part.table); err != nil {
-			return err
-		}
-		var there bool
-		if err := tx.QueryRow(ctx, tableExistsSQL, quoteTable(part.table)).Scan(&there); err != nil || there {
-			return err
-		}
-		made = true
-		_, err := tx.Conn().PgConn().Exec(ctx, p.definition(part)).ReadAll()
+	var made bool
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		made, err = p.make(ctx, tx, part, ddlFirstLockTimeout)
 		return err
 	})
+	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == "55P03" {
+		err = pgx.BeginFunc(ctx, batch, func(tx pgx.Tx) (err error) {
+			made, err = p.make(ctx, tx, part, ddlLockTimeout)
+			return err
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("make table %s: %w; make it by hand, or correct the template", part.table, err)
 	}
@@ -84,6 +86,27 @@ func (p *partitions) ensure(ctx context.Context, part partition) error {
 	}
 	p.known[part.table] = true
 	return nil
+}
+
+// make makes a partition unless somebody was faster.
+func (p *partitions) make(ctx context.Context, tx pgx.Tx, part partition, patience time.Duration) (made bool, err error) {
+	if _, err := tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d", patience.Milliseconds())); err != nil {
+		return false, err
+	}
+	if _, err := tx.Exec(ctx, lockPartitionSQL, part.table); err != nil {
+		return false, err
+	}
+	var there bool
+	if err := tx.QueryRow(ctx, tableExistsSQL, quoteTable(part.table)).Scan(&there); err != nil {
+		return false, err
+	}
+	if !there {
+		if _, err := tx.Conn().PgConn().Exec(ctx, p.definition(part)).ReadAll(); err != nil {
+			return false, err
+		}
+	}
+	_, err = tx.Exec(ctx, "set local lock_timeout to default")
+	return !there, err
 }
 
 // definition is the SQL that makes a partition.

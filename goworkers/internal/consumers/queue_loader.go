@@ -272,5 +272,5 @@ func (t *tableLoader) partOf(ctx context.Context, tx pgx.Tx, b *batch.Batch, ev 
 		at = ev.Time
 	}
 	part := partition{table: t.part(at.In(time.Local)), parent: t.table, key: ch.key, many: mode == loadPlain}
-	return part.table, t.l.parts.ensure(ctx, part)
+	return part.table, t.l.parts.ensure(ctx, tx, part)
 }

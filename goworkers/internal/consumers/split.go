@@ -115,7 +115,7 @@ func (s *dateSplit) table(ctx context.Context, tx pgx.Tx, fields []field) (strin
 		part.lower, part.upper = at.Format(bound), s.period.next(at).Format(bound)
 		table = s.parent // the server finds the partition
 	}
-	if err := s.l.parts.ensure(ctx, part); err != nil {
+	if err := s.l.parts.ensure(ctx, tx, part); err != nil {
 		return "", err
 	}
 	if s.tables == nil || len(s.tables) >= splitCache {

@@ -116,12 +116,12 @@ func NewTableDispatcher(job *batch.Job, cfg TableDispatcherConfig) (*batch.Seria
 			switch cfg.PartField {
 			case "":
 				if cfg.PartTemplate != "" {
-					err = l.parts.ensure(ctx, partition{table: parent, parent: parent})
+					err = l.parts.ensure(ctx, tx, partition{table: parent, parent: parent})
 				}
 			case byEventTime:
 				at := ev.Time.In(time.Local)
 				table = parent + split.period.suffix(at)
-				err = l.parts.ensure(ctx, partition{table: table, parent: parent})
+				err = l.parts.ensure(ctx, tx, partition{table: table, parent: parent})
 			default:
 				table, err = split.table(ctx, tx, fields)
 			}
