@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -37,13 +38,13 @@ func newTarget(t *testing.T, ddl string) public {
 type source struct {
 	public
 	conn   *pgx.Conn
-	format string // the trigger that capture puts on tables
+	format string // the trigger that capture puts on tables; default: logutriga
 }
 
 func newSource(t *testing.T, ddl string) *source {
 	t.Helper()
 	db, conn := queueDB(t, srcQueue, "loader")
-	s := &source{public{db}, conn, "logutriga"}
+	s := &source{public: public{db}, conn: conn}
 	s.Exec(t, ddl)
 	return s
 }
@@ -52,7 +53,7 @@ func newSource(t *testing.T, ddl string) *source {
 func (s *source) capture(t *testing.T, tables ...string) {
 	t.Helper()
 	for _, table := range tables {
-		s.Exec(t, fmt.Sprintf("create trigger q after insert or update or delete on %s for each row execute function pgq.%s('%s')", table, s.format, srcQueue))
+		s.Exec(t, fmt.Sprintf("create trigger q after insert or update or delete on %s for each row execute function pgq.%s('%s')", table, cmp.Or(s.format, "logutriga"), srcQueue))
 	}
 }
 
