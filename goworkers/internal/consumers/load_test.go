@@ -17,7 +17,7 @@ import (
 )
 
 // Sets of a few rows, so that each test has many.
-func init() { loadBudget = 400 }
+func init() { loadBudget = 1200 }
 
 // public is a database whose tests create in the schema public.
 type public struct{ *pgtest.Database }
@@ -436,7 +436,7 @@ func TestLoadersSurviveAStopAtAnyStep(t *testing.T) {
 			r := remote(faults.Through(t, src.Database), faults.Through(t, dst.Database))
 			rng := rand.New(rand.NewPCG(1, 2))
 			produce := func() {
-				src.mutate(t, rng, 24)
+				src.mutate(t, rng, 16)
 				src.tick(t)
 			}
 			produce()
