@@ -267,6 +267,14 @@ func TestMoverTellsWhatIsMissing(t *testing.T) {
 	}
 	defer job.Close()
 	cfg := config("mover", src, dst)
+	cfg.DstQueueName, cfg.ConsumerName = "nowhere", "idle" // who gets only what comes from now on
+	idle, err := NewQueueMover(job, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Work(t.Context()); err == nil || !strings.Contains(err.Error(), `no queue "nowhere"; create it in dst_db`) {
+		t.Errorf("missing target queue, before an event comes: %v", err)
+	}
 	cfg.DstQueueName = ""
 	if _, err := NewQueueMover(job, cfg); batch.ExitCode(err) != 2 {
 		t.Errorf("without dst_queue_name: %v", err)
