@@ -24,7 +24,7 @@ help: ## print this
 
 demo: ## run the whole product on throw-away servers (KEEP=1 leaves it running)
 	@scripts/deps demo
-	@scripts/demo/run
+	@scripts/demo
 
 check: ## install what is missing and run every test
 	@scripts/deps check

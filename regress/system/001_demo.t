@@ -6,7 +6,7 @@ set -u
 dir=$(scratch system)
 trap 'rm -rf "$dir"' EXIT
 export TMPDIR=$dir DEMO_USERS=2000 DEMO_SECONDS=4 DEMO_CLIENTS=4
-demo=$TOP/scripts/demo/run
+demo=$TOP/scripts/demo
 
 nothing_left() {
     ! ls -d "$dir"/skytools-demo.* || return 1
@@ -30,7 +30,7 @@ is "both have cleaned up" nothing_left
 # KEEP=1
 KEEP=1 "$demo" >"$dir/kept" 2>&1
 is "KEEP=1 passes" test $? = 0
-kept=$(sed -n 's/^How to stop it: *scripts\/demo\/run stop //p' "$dir/kept")
+kept=$(sed -n 's/^How to stop it: *scripts\/demo stop //p' "$dir/kept")
 while IFS=: read -r what line; do
     case $line in
         *psql*) is "KEEP=1: the printed line connects:$what" bash -c "PATH=$kept/tree/bin:\$PATH ${line# *} -c '$(case $what in *console*) echo 'show version' ;; *) echo 'select 1' ;; esac)'" ;;
