@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# ini.sh: writes the demo's ini files into dir/conf; sourced by scripts/demo.
+# ini.sh: writes the demos' ini files into dir/conf; sourced by scripts/demo.
 
 # pooler_ini NAME AUTH_TYPE MAX_CLIENTS USER PASSWORD: pooler_NAME.ini, on port[NAME], with the
 # databases of stdin; USER may go to them, and admin to the console.

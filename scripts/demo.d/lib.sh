@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# lib.sh: functions of the demo; sourced by scripts/demo, which sets here, dir and so on.
+# lib.sh: what the two demos share; sourced by scripts/demo, which sets here, dir and so on.
 # In dir are bin, tree (programs of ours, of the server), a folder for each server, conf,
 # log, pid (a file for each process) and out.
 
@@ -18,6 +18,7 @@ stop_all() {
 finish() {
     local rc=$?
     trap '' INT TERM
+    leave_screen
     if [ $rc != 0 ] && [ $rc != 130 ]; then
         say "demo: failed with status $rc; the ends of the logs:"
         tail -n 5 "$dir"/log/*.log >&2 2>/dev/null || true
@@ -29,6 +30,18 @@ finish() {
 }
 start=$(date +%s%N)
 step() { printf '[%5.1f s] %s\n' "$((($(date +%s%N) - start) / 10000000))e-2" "$*"; }
+
+# ---- what is drawn in place goes to the terminal's other screen, so that the lines above stay
+
+screen=
+enter_screen() {
+    screen=on
+    printf '\e[?1049h\e[?25l\e[H\e[2J'
+}
+leave_screen() {
+    [ -z "$screen" ] || printf '\e[?25h\e[?1049l'
+    screen=
+}
 
 # ---- build, servers, sidecars
 
@@ -66,7 +79,7 @@ by_password() {
     local server
     for server in "$@"; do
         printf '%s\n' "local all all trust" "host all postgres 127.0.0.1/32 trust" \
-            "host all all 127.0.0.1/32 scram-sha-256" >"$dir/$server/data/pg_hba.conf"
+            "host replication postgres 127.0.0.1/32 trust" "host all all 127.0.0.1/32 scram-sha-256" >"$dir/$server/data/pg_hba.conf"
         as_server "$dir/tree/bin/pg_ctl" -D "$dir/$server/data" -s reload
     done
 }
