@@ -137,7 +137,7 @@ draw() { awk "$@" -f "$own/draw.awk" out/before out/now "$own/picture.txt"; }
 # redraw: over the picture before, in one write, line by line, so that nothing flickers.
 redraw() {
     local size frame
-    read -r -a size < <(stty size <&1) || size=(0 0)
+    { read -r -a size < <(stty size <&3 2>/dev/null) || size=(0 0); } 3>&1
     frame=$(draw -v height="${size[0]}" -v width="${size[1]}" | sed $'s/$/\e[K/')
     printf '\e[H%s\e[J' "$frame"
 }
