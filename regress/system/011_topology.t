@@ -76,7 +76,7 @@ is "the mover still runs" kill -0 "$(cat "$folder/pid/mover0.pid")"
 is "stop ends it" "$demo" stop "$folder"
 is "stop leaves nothing" nothing_left
 
-# ---- a mover is killed under load; meanwhile another topology is interrupted
+# ---- a mover is killed under load; meanwhile another topology loses its standby and is interrupted
 
 "$demo" --topology --seconds 3 --every 2 >"$dir/broken" 2>&1 &
 broken=$!
@@ -84,7 +84,7 @@ is "the load begins" until_true 120 grep -q 'pgbench:' "$dir/broken"
 kill -KILL "$(cat "$dir"/skytools-demo.*/pid/mover0.pid)"
 is "the load ends without the mover" until_true 120 grep -q 'DOWN' "$dir/broken"
 mkfifo "$dir/keyboard"
-env --default-signal=INT script -qefc "$demo --topology" "$dir/interrupted" <"$dir/keyboard" >/dev/null 2>&1 &
+env --default-signal=INT script -qefc "$demo --topology --seconds 60" "$dir/interrupted" <"$dir/keyboard" >/dev/null 2>&1 &
 other=$!
 exec 7>"$dir/keyboard"
 wait $broken
@@ -107,6 +107,9 @@ is "and how much is wrong" grep -qE '[5-9] figures are WRONG$' "$dir/broken"
 is "events that wait are those that are not moved" test "$(($(total "$(summary "$dir/broken" 'events made by oltp0 and oltp1, one a write')") - $(summary "$dir/broken" 'events moved into queuedb')))" = "$(mover waiting -1)"
 
 is "the other comes to its drawing" until_true 120 grep -q 'ONLINE' "$dir/interrupted"
+folder=$(sed -n 's/.*the server tree in \(.*skytools-demo\.[A-Za-z0-9]*\).*/\1/p' "$dir/interrupted" | tr -d '\r')
+kill -KILL "$(head -n 1 "$folder/standby0/data/postmaster.pid")"
+is "a standby that dies is down in the picture" until_true 60 grep -q 'standby0 DOWN' "$dir/interrupted"
 printf '\003' >&7
 rc=0
 wait $other || rc=$?
