@@ -5,9 +5,18 @@ set -u
 # shellcheck source=regress/system/tap.sh
 . "$(dirname "$0")/tap.sh"
 dir=$(scratch system)
-trap 'rm -rf "$dir"' EXIT
 export TMPDIR=$dir DEMO_USERS=200 DEMO_CLIENTS=4
 demo=$TOP/scripts/demo
+# What a demo leaves running in spite of itself is stopped too.
+finish() {
+    local folder
+    for folder in "$dir"/skytools-demo.*/pid; do
+        [ ! -e "$folder" ] || "$demo" stop "${folder%/pid}"
+    done
+    rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
 
 nothing_left() {
     ! ls -d "$dir"/skytools-demo.* || return 1
