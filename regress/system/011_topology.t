@@ -113,7 +113,9 @@ is "the summary says what is wrong" grep -qE '^  events moved into queuedb .* WR
 is "and that a part does not run" grep -qE '^  servers and sidecars running +14 of 15 +WRONG$' "$dir/broken"
 is "and what is right" grep -qE '^  events made by oltp0 and oltp1, one a write .* ok$' "$dir/broken"
 is "and how much is wrong" grep -qE '[5-9] figures are WRONG$' "$dir/broken"
-is "events that wait are those that are not moved" test "$(($(total "$(summary "$dir/broken" 'events made by oltp0 and oltp1, one a write')") - $(summary "$dir/broken" 'events moved into queuedb')))" = "$(mover waiting -1)"
+# pgq tells by ids of events how many wait; some that commit while a tick is made are on either side.
+not_moved=$(($(total "$(summary "$dir/broken" 'events made by oltp0 and oltp1, one a write')") - $(summary "$dir/broken" 'events moved into queuedb')))
+is "events that wait are those that are not moved" awk -v a="$not_moved" -v b="$(mover waiting -1)" 'BEGIN { print a, b; exit !(a - b < 10 && b - a < 10) }'
 
 is "the other comes to its drawing" until_true 120 grep -q 'ONLINE' "$dir/interrupted"
 folder=$(sed -n 's/.*the server tree in \(.*skytools-demo\.[A-Za-z0-9]*\).*/\1/p' "$dir/interrupted" | tr -d '\r')
@@ -126,10 +128,21 @@ is "Ctrl-C ends it with status 130" test $rc = 130
 is "and gives the terminal its screen and cursor back" grep -q $'\e\[?25h\e\[?1049l' "$dir/interrupted"
 is "nothing is left of both" until_true 60 nothing_left
 
+# ---- figures in their places
+
+printf 'now=10\ncalls=5\n' >"$dir/before"
+printf 'now=12\ncalls=1234567\nstate=up\n' >"$dir/now"
+printf '%s\n' '| #### calls @@@@ ##### /s | ; calls state calls/s' '| #### rows | ; rows' '+---+' >"$dir/picture"
+draw() { awk "$@" -f "$TOP/scripts/demo.d/topology/draw.awk" "$dir/before" "$dir/now" "$dir/picture"; }
+is "a figure too long for its place is told in thousands or millions" test "$(draw | sed -n 1p)" = '|   1M calls up    617k /s |'
+is "a figure that nobody told is a question mark" test "$(draw | sed -n 2p)" = '|    ? rows |'
+is "what does not fit is cut off" test "$(draw -v width=7 -v height=2)" = $'|   1M \n|    ? '
+
 # ---- bad input
 
 is "--every 0 is misuse" fails 2 "$demo" --topology --every 0
 is "--every without --topology is misuse" fails 2 "$demo" --every 1
+is "one client for two proxies is misuse" fails 2 env DEMO_CLIENTS=1 "$demo" --topology
 is "--seconds without a number is misuse" fails 2 "$demo" --topology --seconds
 is "--seconds many is misuse" fails 2 "$demo" --topology --seconds many
 is "misuse leaves nothing" nothing_left

@@ -7,6 +7,8 @@ create extension pgq;
 do $$ begin
     perform pgq.create_queue('user_events');
     perform pgq.set_queue_config('user_events', 'ticker_max_lag', '200 milliseconds');
+    -- An event that commits just behind a tick waits for the next: with none after it, for an idle one.
+    perform pgq.set_queue_config('user_events', 'ticker_idle_period', '2 seconds');
 end $$;
 
 create table users (

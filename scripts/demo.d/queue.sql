@@ -8,4 +8,6 @@ create extension pgq_ext;
 do $$ begin
     perform pgq.create_queue('all_events');
     perform pgq.set_queue_config('all_events', 'ticker_max_lag', '200 milliseconds');
+    -- An event that commits just behind a tick waits for the next: with none after it, for an idle one.
+    perform pgq.set_queue_config('all_events', 'ticker_idle_period', '2 seconds');
 end $$;
