@@ -51,45 +51,45 @@ create function set_user(i_username text, i_email text)
 returns text as $$
     CLUSTER 'userdb';
     RUN ON get_hash(i_username);
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function add_score(i_username text, i_points integer)
 returns bigint as $$
     CLUSTER 'userdb';
     RUN ON get_hash(i_username);
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function user_login(i_username text)
 returns bigint as $$
     CLUSTER 'userdb';
     RUN ON get_hash(i_username);
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function get_user(i_username text, out username text, out email text, out score bigint)
 returns setof record as $$
     CLUSTER 'userdb';
     RUN ON get_hash(i_username);
-$$ language plproxy;
+$$ language plproxy security definer;
 
 -- Calls that ask all partitions at once.
 create function all_users(out username text, out email text, out score bigint)
 returns setof record as $$
     CLUSTER 'userdb';
     RUN ON ALL;
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function all_logins(out username text, out logins bigint)
 returns setof record as $$
     CLUSTER 'userdb';
     RUN ON ALL;
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function _user_stats(out stat_name text, out stat_value bigint)
 returns setof record as $$
     CLUSTER 'userdb';
     RUN ON ALL;
     SELECT s.stat_name, s.stat_value FROM user_stats() s;
-$$ language plproxy;
+$$ language plproxy security definer;
 
 create function user_stats(out stat_name text, out stat_value bigint)
 returns setof record as $$
@@ -106,6 +106,21 @@ returns text as $$
     select w.username from public.word w where w.nr = i_nr;
 $$ language sql stable;
 
+-- Connect strings hold passwords: the functions run as a role that may read them, and
+-- callers may not.
+create role interface;
+grant usage on schema plproxy to interface;
+do $$
+declare
+    v_function  regprocedure;
+begin
+    for v_function in
+        select p.oid from pg_proc p join pg_language l on l.oid = p.prolang where l.lanname = 'plproxy'
+    loop
+        execute format('alter function %s owner to interface', v_function);
+    end loop;
+end;
+$$;
+
 create role app login password 'front';
-grant usage on schema plproxy to app;
 grant select on word to app;

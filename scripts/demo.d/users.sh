@@ -146,6 +146,10 @@ pools front >out/pools.front
 pools back >out/pools.back
 
 same() { cmp -s "out/$1.proxy" "out/$1.partitions" && cmp -s "out/$1.proxy" "out/$1.report"; }
+refused() {
+    ! as_app proxydb -c "select * from plproxy.get_cluster_partitions('userdb')" >out/secrets 2>&1 &&
+        grep -q '^ERROR:  permission denied for schema plproxy' out/secrets
+}
 spread() { local nr; for nr in $partitions; do [ "$(on_data "part$nr" -At -c "select count(*) from users")" -gt 0 ] || return 1; done; }
 
 echo
@@ -155,6 +159,7 @@ check "users on each of the four partitions" "$(for nr in $partitions; do on_dat
 check "proxied calls of pgbench, none failed" "$calls" test "$calls" -gt 0 -a "${failed:-1}" = 0
 row "  calls per second" "$rate" ""
 row "  latency p50 / p90 / p99, ms" "$(percentile 50) / $(percentile 90) / $(percentile 99)" ""
+check "connect strings that the application reads" 0 refused
 check "events made by the partitions" "$events" test "$events" -gt "$users"
 check "events moved into the one queue" "$moved" test "$moved" = "$events"
 check "events applied to the report, each once" "$(applied)" test "$(applied)" = "$events"

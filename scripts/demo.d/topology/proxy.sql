@@ -16,4 +16,4 @@ create or replace function get_user(i_username text, out username text, out emai
 returns setof record as $$
     CLUSTER 'userdb_ro';
     RUN ON get_hash(i_username);
-$$ language plproxy;
+$$ language plproxy security definer;
