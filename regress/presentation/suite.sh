@@ -39,7 +39,7 @@ start() {
         port[$one]=$(cat "$dir/$one.port")
     done
 }
-# pooler NAME [SETTING...]: starts a pooler for the lines of [databases] on stdin.
+# pooler NAME [SETTING...]: starts a pooler for the lines of [databases] on stdin; not in a pipeline.
 pooler() {
     port[$1]=$(free_port)
     {
@@ -78,7 +78,7 @@ refused() {
 # shown PLACE DATABASE: runs the statements on stdin as a person sees them, each with its
 # answer, and compares that with README.md, which has it in a block of its own.
 shown() {
-    on "$1" "$2" -a -P format=aligned -P tuples_only=off -P footer=on |
+    on "$1" "$2" -a -P format=aligned -P tuples_only=off -v ON_ERROR_STOP=0 -v SHOW_CONTEXT=never 2>&1 |
         sed -E 's/^/    /; s/ +$//' >"$dir/shown"
     perl -0777 -e '
         my ($what, $page) = map { open my $f, "<", $_ or die "$_: $!"; scalar <$f> } @ARGV;
