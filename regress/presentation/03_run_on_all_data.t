@@ -7,26 +7,12 @@ set -u
 . "$(dirname "$0")/suite.sh"
 
 start proxy data
-make_databases data userdb_p00 userdb_p01 userdb_p02 userdb_p03
+make_databases data userdb_p00 userdb_p01 userdb_p02 userdb_p03 printed
 make_databases proxy userdb
 
-for nr in 0 1 2 3; do
-    on data userdb_p0$nr >"$dir/out" <<SQL
-create extension partconf;
-select partconf.set_conf($nr, 3, $nr);
-SQL
-    on data userdb_p0$nr <<'SQL'
-create schema balance;
-create table balances (username text primary key, currency text not null, balance numeric not null);
-insert into balances
-select 'user' || i, (array['EUR', 'USD', 'SEK'])[i % 3 + 1], i * 1.25
-  from generate_series(1, 400) i
- where partconf.valid_hash('user' || i);
-SQL
-    # the slide's function of the partition
-    # mended: "FROM balances" lacks the alias u that its columns are called by; "username" in
-    # WHERE is the OUT argument as well as the column, so that it is u.username.
-    on data userdb_p0$nr <<'SQL'
+# the slide's functions: of the partitions, and of the proxy
+partition_side=$(
+    cat <<'SQL'
 CREATE FUNCTION balance.get_balances(
   i_users text[],
   OUT username text,
@@ -40,8 +26,8 @@ BEGIN
     IF partconf.valid_hash(i_users[i]) THEN
       SELECT i_users[i], u.currency, u.balance
         INTO username, currency, balance
-        FROM balances u
-        WHERE u.username = i_users[i];
+        FROM balances
+        WHERE username = i_users[i];
       RETURN NEXT;
     END IF;
   END LOOP;
@@ -49,6 +35,44 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER;
 SQL
+)
+proxy_side=$(
+    cat <<'SQL'
+CREATE FUNCTION get_balances(
+  i_users text[],
+  OUT user text,
+  OUT currency text,
+  OUT balance numeric)
+RETURNS SETOF record AS $$
+  CLUSTER 'userdb'; RUN ON ALL;
+$$ LANGUAGE plproxy;
+SQL
+)
+# mended: FROM lacks the alias u, by which the columns are called
+with_alias=${partition_side/FROM balances/FROM balances u}
+# mended: username in WHERE is the OUT argument as well as the column
+mended_partition_side=${with_alias/WHERE username/WHERE u.username}
+# mended: user is a reserved word, so that it stands in quotes
+mended_proxy_side=${proxy_side/OUT user/OUT \"user\"}
+
+# tables PARTITION MAX_PART DATABASE
+tables() {
+    on data "$3" >"$dir/out" <<SQL
+create extension partconf;
+select partconf.set_conf($1, $2, $1);
+SQL
+    on data "$3" <<'SQL'
+create schema balance;
+create table balances (username text primary key, currency text not null, balance numeric not null);
+insert into balances
+select 'user' || i, (array['EUR', 'USD', 'SEK'])[i % 3 + 1], i * 1.25
+  from generate_series(1, 400) i
+ where partconf.valid_hash('user' || i);
+SQL
+}
+for nr in 0 1 2 3; do
+    tables $nr 3 userdb_p0$nr
+    on data userdb_p0$nr -c "$mended_partition_side"
     # the same, with a note of what the call has brought
     on data userdb_p0$nr <<'SQL'
 create table balance.received (call text, users integer, bytes bigint, own bigint);
@@ -75,48 +99,17 @@ SQL
 
 # ---- the slide's functions as they are printed
 
-printed=$(
-    cat <<'SQL'
-CREATE FUNCTION get_balances(
-  i_users text[],
-  OUT user text,
-  OUT currency text,
-  OUT balance numeric)
-RETURNS SETOF record AS $$
-  CLUSTER 'userdb'; RUN ON ALL;
-$$ LANGUAGE plproxy;
-SQL
-)
-is "the proxy's function as printed: user is a reserved word" refused 42601 'syntax error at or near "user"' proxy userdb "$printed"
-on proxy userdb <<'SQL'
-create function as_printed(i_users text[], out username text, out currency text, out balance numeric) returns setof record language plpgsql as $$
-begin
-    for i in coalesce(array_lower(i_users, 1), 0) .. coalesce(array_upper(i_users, 1), -1) loop
-        select i_users[i], u.currency, u.balance into username, currency, balance from balances where username = i_users[i];
-        return next;
-    end loop;
-end $$;
-create table balances (username text, currency text, balance numeric);
-SQL
-is "the partition's as printed: there is no u" refused 42P01 'missing FROM-clause entry for table "u"' proxy userdb "select * from as_printed('{user1}')"
-on proxy userdb -c "create or replace function as_printed(i_users text[], out username text, out currency text, out balance numeric)
-    returns setof record language plpgsql as \$\$ begin
-        select i_users[1], u.currency, u.balance into username, currency, balance from balances u where username = i_users[1]; return next;
-    end \$\$"
-is "with it, username may mean two things" refused 42702 'column reference "username" is ambiguous' proxy userdb "select * from as_printed('{user1}')"
-on proxy userdb -c "drop function as_printed" -c "drop table balances"
-
-# mended: user is a reserved word, so that it stands in quotes
-on proxy userdb <<'SQL'
-CREATE FUNCTION get_balances(
-  i_users text[],
-  OUT "user" text,
-  OUT currency text,
-  OUT balance numeric)
-RETURNS SETOF record AS $$
-  CLUSTER 'userdb'; RUN ON ALL;
-$$ LANGUAGE plproxy;
-SQL
+tables 0 0 printed
+on data printed -c "$partition_side"
+is "the partition's as printed: there is no u" refused 42P01 'missing FROM-clause entry for table "u"' \
+    data printed "select * from balance.get_balances('{user1}')"
+on data printed -c "drop function balance.get_balances" -c "$with_alias"
+is "with an alias, username may mean two things" refused 42702 'column reference "username" is ambiguous' \
+    data printed "select * from balance.get_balances('{user1}')"
+on data printed -c "drop function balance.get_balances" -c "$mended_partition_side"
+is "mended, it works" gives data printed "select * from balance.get_balances('{user1,user2}')" 'user1|USD|1.25' 'user2|SEK|2.50'
+is "the proxy's as printed: user is a reserved word" refused 42601 'syntax error at or near "user"' proxy userdb "$proxy_side"
+on proxy userdb -c "$mended_proxy_side"
 is "mended, the schemas still differ: nothing of that name is in public there" \
     refused 42883 'function public.get_balances(text[]) does not exist' proxy userdb "select * from get_balances('{user1}')"
 on proxy userdb <<'SQL'

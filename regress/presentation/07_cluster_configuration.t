@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# 07_cluster_configuration.t: "plProxy Configuration" and "plProxy: Configuration Functions". Where
-# the partitions of a cluster are is told by three functions: hard-coded ones in one proxy
+# 07_cluster_configuration.t: "plProxy Language RUN ON", "plProxy Configuration" and "plProxy:
+# Configuration Functions". Where the partitions of a cluster are is told by three functions: hard-coded ones in one proxy
 # database, a table's in another. A raised version makes open sessions read them again.
 set -u
 # shellcheck source=regress/presentation/suite.sh
@@ -14,6 +14,8 @@ for db in userdb_p00 userdb_p01 userdb_p02 userdb_p03; do
     on data "$db" <<'SQL'
 create function place() returns text language sql as 'select current_database()::text || '' as '' || current_user';
 create function session() returns integer language sql as 'select pg_backend_pid()';
+create function get_user_email(text) returns text language sql as
+    'select $1 || ''@'' || current_database()';
 SQL
 done
 
@@ -71,6 +73,35 @@ is "hard-coded: the lower bits of the hash choose" \
     '-1|userdb_p01 as proxy' '-2|userdb_p00 as proxy' '2147483647|userdb_p01 as proxy' '-2147483648|userdb_p00 as proxy'
 is "hard-coded: an unknown cluster is an error" \
     refused P0001 'no such cluster: nosuchdb' proxy hard_coded "select elsewhere()"
+
+# ---- RUN ON
+
+on proxy hard_coded -c "create function get_hash(i_username text) returns integer language sql as 'select hashtext(i_username)'"
+on proxy hard_coded <<'SQL'
+CREATE FUNCTION get_user_email(text)
+RETURNS text AS $$
+    CLUSTER 'userdb';
+    RUN ON get_hash($1);
+$$ LANGUAGE plproxy;
+SQL
+on proxy hard_coded <<'SQL'
+create function any_place() returns text language plproxy as $$ cluster 'userdb'; run on any; target place; $$;
+create function second_place() returns text language plproxy as $$ cluster 'userdb'; run on 1; target place; $$;
+create function third_place() returns text language plproxy as $$ cluster 'userdb'; run on 2; target place; $$;
+create function places_of(i_hashes integer[]) returns setof text language plproxy as
+    $$ cluster 'userdb'; run on unnest(i_hashes); select place(); $$;
+SQL
+is "RUN ON a function: hash & (n - 1), which is hash & 1 here" gives proxy hard_coded "
+    select count(*), count(distinct h & 1)
+      from generate_series(1, 100) i, lateral hashtext('user' || i) h
+     where get_user_email('user' || i) = 'user' || i || '@userdb_p0' || (h & 1)" '100|2'
+is "one that returns several hashes runs on each partition of them once" \
+    gives proxy hard_coded "select * from places_of('{5,7,2}'); select * from places_of('{4,2}'); select * from places_of('{}')" \
+    'userdb_p01 as proxy' 'userdb_p00 as proxy' 'userdb_p00 as proxy'
+is "RUN ON ANY takes one at random" gives proxy hard_coded \
+    "select count(p), count(distinct p) from (select any_place() as p from generate_series(1, 100)) p" '100|2'
+is "RUN ON a number is that partition" gives proxy hard_coded "select second_place()" 'userdb_p01 as proxy'
+is "which there must be" refused 22023 '2' proxy hard_coded "select third_place()"
 
 # ---- from the table
 
