@@ -27,13 +27,14 @@ trap 'exit 130' INT TERM
 
 # start NAME...: starts these servers; ${port[NAME]} is where each listens.
 start() {
-    local one
+    local one starting=()
     servers+=("$@")
     for one in "$@"; do
         "$TOP/scripts/pgcluster" start "$dir/$one" "$SKYTOOLS_TEST_TREE" >"$dir/$one.port" &
+        starting+=($!)
     done
-    for one in "$@"; do
-        wait -n || die "a server did not start"
+    for one in "${starting[@]}"; do
+        wait "$one" || die "a server did not start"
     done
     for one in "$@"; do
         port[$one]=$(cat "$dir/$one.port")
