@@ -106,12 +106,30 @@ alter function api.get_user_email owner to interface;
 alter function api.set_user_email owner to interface;
 alter function api.place owner to interface;
 alter function api.count_users owner to interface;
+-- The same of a cluster that is described by functions: schema plproxy is for the owner alone, too.
+create function api.place_by_table() returns text language plproxy security definer as $$
+    CLUSTER 'tabledb'; TARGET api.place;
+$$;
+alter function api.place_by_table owner to interface;
+create schema plproxy;
+grant usage on schema plproxy to interface;
+create table plproxy.conf (cluster_name text, part_nr integer, connect_string text not null, primary key (cluster_name, part_nr));
+create function plproxy.get_cluster_version(i_cluster text) returns integer language sql as 'select 1';
+create function plproxy.get_cluster_config(i_cluster text, out key text, out val text) returns setof record language sql as
+    $$ select 'connection_lifetime'::text, (30 * 60)::text $$;
+create function plproxy.get_cluster_partitions(i_cluster text) returns setof text language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+    select c.connect_string from plproxy.conf c where c.cluster_name = i_cluster order by c.part_nr
+$$;
+grant execute on function plproxy.get_cluster_version, plproxy.get_cluster_config, plproxy.get_cluster_partitions to interface;
 revoke create on schema api from interface;
-grant execute on function api.get_user_email, api.set_user_email, api.place to app;
+grant execute on function api.get_user_email, api.set_user_email, api.place, api.place_by_table to app;
 grant execute on function api.count_users to backoffice;
 create table dba_notes (note text);
 insert into dba_notes values ('for nobody');
 SQL
+admin proxy proxydb -c "insert into plproxy.conf
+    values ('tabledb', 0, 'host=127.0.0.1 port=${port[data]} dbname=userdb user=proxy password=s3cret')"
 hba proxy 'host all app,backoffice 127.0.0.1/32 scram-sha-256'
 
 # ---- what is published works
@@ -122,6 +140,7 @@ is "a published function" gives proxy proxydb "select api.get_user_email('user7'
 is "one that writes" gives proxy proxydb "select api.set_user_email('user7', 'seven@example.com'), api.set_user_email('nobody', 'x')" 't|f'
 is "and it is written" gives proxy proxydb "select api.get_user_email('user7')" seven@example.com
 is "over there the proxy's role is at work" gives proxy proxydb "select api.place()" "userdb at ${port[data]} as proxy"
+is "so it is with a cluster that a table describes" gives proxy proxydb "select api.place_by_table()" "userdb at ${port[data]} as proxy"
 PGUSER=backoffice PGPASSWORD=back is "another application has other functions" gives proxy proxydb "select api.count_users()" 100
 before=$(users)
 
@@ -131,7 +150,8 @@ is "what it may call is what was published, and that is all there is" gives prox
     select p.oid::regprocedure from pg_proc p, pg_namespace n
      where n.oid = p.pronamespace and n.nspname not in ('pg_catalog', 'information_schema')
        and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')
-     order by p.oid::regprocedure::text" 'api.get_user_email(text)' 'api.place()' 'api.set_user_email(text,text)'
+     order by p.oid::regprocedure::text" 'api.get_user_email(text)' 'api.place()' 'api.place_by_table()' \
+    'api.set_user_email(text,text)'
 is "there is no table, view or sequence for it" gives proxy proxydb "
     select c.oid::regclass from pg_class c, pg_namespace n
      where n.oid = c.relnamespace and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
@@ -158,6 +178,9 @@ attempts proxy proxydb <<'ATTEMPTS'
 42501 select api.count_users()
 42883 select api.get_user_password('user7')
 42501 select remote.plproxy_partitions('userdb')
+42501 select * from plproxy.conf
+42501 select plproxy.get_cluster_partitions('tabledb')
+42501 select plproxy.get_cluster_config('tabledb')
 42501 select remote.plproxy_partition_of('userdb', 1)
 42501 select * from remote.plproxy_connections
 42501 select * from pg_user_mapping
@@ -271,7 +294,7 @@ is "no table or view that it can read has a secret" none
 there_are() {
     local name
     PGUSER=postgres admin proxy proxydb -f "$dir/search.sql" >"$dir/out" 2>&1
-    for name in dba_notes pg_user_mapping pg_stat_activity; do
+    for name in dba_notes plproxy.conf pg_user_mapping pg_stat_activity; do
         grep -q "found in $name$" "$dir/out" || { cat "$dir/out"; return 1; }
     done
 }
