@@ -200,7 +200,7 @@ is "sixteen sessions of two proxies at work: the first's" test $? = 0
 wait $two
 is "and the second's" test $? = 0
 is "over the pool's two connections for each partition" gives data postgres \
-    "select count(distinct datname), max(n) <= 2 from (select datname, count(*) n from pg_stat_activity where datname like 'userdb%' group by datname) a" '4|t'
+    "select count(distinct datname), max(n) <= 2 from (select datname, count(*) n from pg_stat_activity where datname like 'userdb%' and backend_type = 'client backend' group by datname) a" '4|t'
 "$TOP/scripts/pgcluster" stop "$dir/proxy1" immediate
 is "with one proxy away the other serves everybody" gives proxy2 userdb "select * from outcomes('get_user_email')" 'right|400'
 
