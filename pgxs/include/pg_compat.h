@@ -84,6 +84,13 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define SKYTOOLS_INFINITE_INTERVALS false
 #endif
 
+/* 17: a backend's ids of its transaction stand together; who asks includes storage/proc.h */
+#if PG_VERSION_NUM >= 170000
+#define SKYTOOLS_MY_LXID (MyProc->vxid.lxid)
+#else
+#define SKYTOOLS_MY_LXID (MyProc->lxid)
+#endif
+
 /* 17: the waits of an extension have names */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION

@@ -1,0 +1,71 @@
+create or replace function partconf.fence(i_timeout interval default '5 seconds') returns boolean
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Stops writes: when it returns, every transaction that has passed check_hash() or one of
+-- the triggers has ended, and every later one gets PX002, as soon as ours is committed;
+-- until then it waits. While we wait for the earlier ones, later ones wait too.
+--
+-- Parameters: i_timeout - how long to wait for them at most.
+-- Returns: true; false if there was a fence already.
+-- Raises: 55P03 somebody was still writing: the detail tells who, nothing is changed; PX004
+--      not configured; 22004, 22023 timeouts that make no sense; 40001 under REPEATABLE READ,
+--      if somebody has changed the configuration.
+-- Calls: _lock_conf
+-- Tables written: partconf.conf
+-- Locks taken: as _lock_conf
+declare
+    v_fenced_at timestamptz;
+begin
+    perform partconf._lock_conf(i_timeout);
+    -- For update, so that an old snapshot cannot show a fence that is not there any more.
+    select c.fenced_at
+      into v_fenced_at
+      from partconf.conf c
+       for update;
+    if not found then
+        raise exception 'partconf is not configured in database "%"', current_database()
+            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
+    end if;
+    if v_fenced_at is not null then
+        return false;
+    end if;
+    -- It must not be forgotten in a crash once we have said that it is there.
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'local', true);
+    end if;
+    update partconf.conf
+       set fenced_at = clock_timestamp(), fenced_by = session_user;
+    return true;
+end;
+$$;
+
+create or replace function partconf.unfence() returns boolean
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Lets everybody write again, as soon as it is committed.
+--
+-- Returns: true; false if there was no fence.
+-- Raises: PX004 not configured; 40001 under REPEATABLE READ, if somebody has changed the
+--      configuration.
+-- Tables written: partconf.conf
+declare
+    v_fenced_at timestamptz;
+begin
+    select c.fenced_at
+      into v_fenced_at
+      from partconf.conf c
+       for update;
+    if not found then
+        raise exception 'partconf is not configured in database "%"', current_database()
+            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
+    end if;
+    if v_fenced_at is null then
+        return false;
+    end if;
+    update partconf.conf
+       set fenced_at = null, fenced_by = null;
+    return true;
+end;
+$$;
