@@ -18,13 +18,15 @@ create table partconf.conf (
 
     constraint conf_pkey primary key (only_row),
     constraint conf_one_row check (only_row),
-    constraint conf_max_part check (max_part >= 0 and max_part & (max_part + 1) = 0),
+    constraint conf_max_part check (max_part between 0 and 1073741823 and max_part & (max_part + 1) = 0),
     constraint conf_part_nr check (part_nr between 0 and max_part),
     constraint conf_db_code check (db_code between 0 and 16383),
     constraint conf_hash_function check (hash_function like '_%._%(text)'),
     constraint conf_probes check (array_position(probes, null) is null),
     constraint conf_fence check (fenced_by is null or fenced_at is not null)
-);
+)
+-- One row needs no vacuum, whose lock would stand in a fence's way.
+with (autovacuum_enabled = off);
 
 -- numbers of global ids, see functions/global_id.sql
 create sequence partconf.global_id_seq;

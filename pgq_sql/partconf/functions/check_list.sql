@@ -25,7 +25,7 @@ begin
 
     for i in 1 .. v_count loop
         v_item := i_list[array_lower(i_list, 1) + i - 1];
-        v_where := format('Entry %s, database "%s"', i - 1, v_item.database);
+        v_where := format('Entry %s', i - 1) || case when v_item.database is null then '' else format(', database "%s"', v_item.database) end;
         if v_item.part_nr is null then
             v_wrong := v_wrong || format('%s: not configured.', v_where);
             continue;

@@ -29,21 +29,24 @@ begin
     begin
         lock table partconf.conf in share row exclusive mode;
     exception when lock_not_available then
-        select string_agg(format('%s, application "%s", user %s, since %s',
-                                 coalesce('process ' || l.pid, format('prepared transaction "%s"', x.gid)),
-                                 a.application_name, coalesce(a.usename, x.owner),
-                                 coalesce(a.xact_start, x.prepared)), E'\n'
-                          order by coalesce(a.xact_start, x.prepared))
+        select string_agg(case when l.pid is null
+                               then format('prepared transaction "%s", user %s, since %s', x.gid, x.owner, x.prepared)
+                               else format('process %s, application "%s", user %s, since %s', l.pid,
+                                           a.application_name, a.usename, a.xact_start)
+                          end, E'\n' order by coalesce(a.xact_start, x.prepared), l.pid)
           into v_detail
           from pg_locks l
           left join pg_stat_activity a on a.pid = l.pid
-          left join pg_prepared_xacts x on l.pid is null and l.virtualtransaction = '-1/' || x.transaction::text
+          left join pg_locks i on l.pid is null and i.pid is null and i.locktype = 'transactionid'
+                and i.virtualtransaction = l.virtualtransaction
+          left join pg_prepared_xacts x on x.transaction = i.transactionid
          where l.locktype = 'relation'
            and l.database = (select d.oid from pg_database d where d.datname = current_database())
            and l.relation = 'partconf.conf'::regclass
            and l.granted
            and l.mode not in ('AccessShareLock', 'RowShareLock')
-           and l.pid is distinct from pg_backend_pid();
+           and l.pid is distinct from pg_backend_pid()
+           and (l.pid is not null or x.gid is not null);
         raise exception 'database "%" still has writers after %', current_database(), i_timeout
             using errcode = '55P03',
                   detail = coalesce(v_detail, 'They have ended in the meantime.'),

@@ -17,15 +17,15 @@ as $$
 -- Locks taken: as _lock_conf: no writer follows the old configuration when it returns.
 declare
     v_hint text := 'Partitions are numbered from 0 to max_part, and their number is a power of two: '
-        'max_part is 0, 1, 3, 7, 15 and so on.';
+        'max_part is 0, 1, 3, 7, 15 and so on, 1073741823 at most.';
     v_problem text;
 begin
     if i_part_nr is null or i_max_part is null or i_db_code is null then
         raise exception 'part_nr, max_part and db_code must not be NULL'
             using errcode = 'PX005', hint = 'A database that is not partitioned has part_nr 0 and max_part 0.';
     end if;
-    if i_max_part < 0 or i_max_part & (i_max_part::bigint + 1) <> 0 then
-        raise exception 'max_part is no power of two less one: %', i_max_part
+    if i_max_part < 0 or i_max_part & (i_max_part::bigint + 1) <> 0 or i_max_part > 1073741823 then
+        raise exception 'max_part is no power of two less one, or too large: %', i_max_part
             using errcode = 'PX005', hint = v_hint;
     end if;
     if i_part_nr < 0 or i_part_nr > i_max_part then
