@@ -75,7 +75,7 @@ soak: ## an hour of random histories of queues and of the pooler's clients (SOAK
 	@scripts/stress pgq --seconds $(or $(SOAK_TIME),3600)
 	@scripts/stress pooler --seconds $(or $(SOAK_TIME),3600)
 
-bench: ## measure ours beside the old tools (DRIVER=pgq, consumers, plproxy or pooler; QUICK=1)
+bench: ## measure ours beside the old tools (DRIVER=pgq, consumers, plproxy, pooler or partconf; QUICK=1)
 	@scripts/deps bench
 	@scripts/bench/run $(DRIVER) $(if $(QUICK),--quick)
 
