@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# 011_partconf.t: what partconf knows of a database outlives it: a dump and its restore, a
-# standby, which reads on while its primary is fenced and is fenced itself once promoted, a
-# crash, a prepared transaction over that, and pg_upgrade, with the same hash or another.
+# 011_partconf.t: not a row is written behind a fence, however fast its writers are. What
+# partconf knows of a database outlives it: a dump and its restore, a standby, which reads on
+# while its primary is fenced and is fenced itself once promoted, a crash, a prepared
+# transaction over that, and pg_upgrade, with the same hash or another.
 set -u
 # shellcheck source=regress/system/tap.sh
 . "$(dirname "$0")/tap.sh"
@@ -43,6 +44,43 @@ create trigger deny before insert or update or delete on plain for each statemen
 insert into users (username) values ('alice'), ('carol');
 SQL
 known="select part_nr, max_part, db_code, hash_function, hash_ok, fenced from partconf.status"
+
+# --- writers at full speed
+psql -d part1 <<'SQL'
+create table written (i int);
+create function write_checked(i_key text) returns void language plpgsql as $$
+begin
+    perform partconf.check_hash(i_key);
+    insert into written values (1);
+end;
+$$;
+create table guarded (i int);
+create trigger deny before insert on guarded for each statement execute function partconf.deny_fenced();
+SQL
+# Some transactions are open for a while behind their check.
+printf '%s\n' "begin;" "select write_checked('alice');" '\sleep 20 ms' "commit;" >"$dir/checked.sql"
+printf '%s\n' "begin;" "insert into guarded values (1);" '\sleep 5 ms' "commit;" >"$dir/guarded.sql"
+rows() { psql -d part1 -c "select (select count(*) from written) + (select count(*) from guarded)"; }
+more_than() { [ "$(rows)" -gt "$1" ]; }
+# fenced_at_speed: fences while others write; what is there then is all there will be.
+fenced_at_speed() {
+    local before behind at_fence pgbench
+    before=$(rows)
+    "$PGBIN/pgbench" -n -c 6 -j 2 -T 60 -f "$dir/checked.sql" -f "$dir/guarded.sql" part1 >"$dir/pgbench" 2>&1 &
+    pgbench=$!
+    until_true 30 more_than $((before + 300)) || { cat "$dir/pgbench"; return 1; }
+    at_fence=$(psql -d part1 -c "select partconf.fence('30 seconds')" \
+        -c "select (select count(*) from written) + (select count(*) from guarded)" | tail -n 1)
+    # each of its clients ends with the first refusal
+    wait "$pgbench"
+    behind=$(rows)
+    psql -d part1 -c "select partconf.unfence()" >/dev/null
+    grep -q 'is fenced: it takes no writes' "$dir/pgbench" || { cat "$dir/pgbench"; return 1; }
+    [ "$at_fence" = "$behind" ] || { echo "$at_fence rows at the fence, $behind behind it"; return 1; }
+}
+for round in 1 2 3 4 5; do
+    is "no row is written behind the fence, round $round" fenced_at_speed
+done
 
 # --- dump and restore
 psql -d part1 -c "select partconf.fence()" >/dev/null
