@@ -151,6 +151,62 @@ begin
 end;
 $$;
 
+create or replace function pgq._triga_check_row(
+    i_relid oid,
+    i_row anyelement)
+returns void
+language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pgq, pg_temp
+as $$
+-- Refuses a row that breaks a NOT NULL or CHECK constraint of its table. The server looks
+-- at them when it stores a row, so never at one that SKIP keeps from being stored.
+--
+-- Parameters: i_relid - the table; i_row - the new row, its generated columns not computed.
+-- Raises: 23502, 23514; without the row in the detail, which not all may see.
+declare
+    v_table   text;
+    v_columns text;
+    v_check   record;
+    v_holds   boolean;
+begin
+    select c.relname,
+           pg_catalog.string_agg(case when a.attgenerated = '' then pg_catalog.quote_ident(a.attname)
+                                 else pg_catalog.format('(%s) as %I', pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attname) end,
+                                 ', ' order by a.attnum)
+    into v_table, v_columns
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+    where c.oid = i_relid
+    group by c.relname;
+    for v_check in
+        select 1 as kind, a.attnum, a.attname as name, pg_catalog.format('%I is distinct from null', a.attname) as condition
+        from pg_catalog.pg_attribute a
+        where a.attrelid = i_relid and a.attnotnull and a.attnum > 0 and not a.attisdropped
+        union all
+        -- PostgreSQL 18 has constraints that are not enforced.
+        select 2, 0, k.conname, pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+        from pg_catalog.pg_constraint k
+        where k.conrelid = i_relid and k.contype = 'c'
+          and coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true)
+        order by 1, 2, 3
+    loop
+        execute pg_catalog.format('select %1$s from (select %2$s from (select ($1).*) as %3$I) as %3$I',
+                                  v_check.condition, v_columns, v_table)
+            into v_holds using i_row;
+        if v_holds is not false then
+            continue;
+        elsif v_check.kind = 1 then
+            raise exception 'null value in column "%" of relation "%" violates not-null constraint', v_check.name, v_table
+                using errcode = '23502', column = v_check.name, table = v_table;
+        else
+            raise exception 'new row for relation "%" violates check constraint "%"', v_table, v_check.name
+                using errcode = '23514', constraint = v_check.name, table = v_table;
+        end if;
+    end loop;
+end;
+$$;
+
 create or replace function pgq._triga_fire(
     i_format text,
     i_op text,
@@ -176,7 +232,7 @@ as $$
 --     i_new, i_old - the rows, anything where the operation has none;
 --     i_path - the search_path for the trigger's expressions and the event table's triggers.
 -- Returns: whether the row's operation is to be skipped.
--- Calls: insert_event
+-- Calls: insert_event, _triga_check_row
 declare
     c_names constant text[] := array['ev_type', 'ev_data', 'ev_extra1', 'ev_extra2', 'ev_extra3', 'ev_extra4', 'when'];
     v_queue   text;
@@ -365,6 +421,10 @@ begin
                 end if;
             end if;
         end loop;
+    end if;
+
+    if v_skip and i_op in ('INSERT', 'UPDATE') then
+        perform pgq._triga_check_row(i_relid, i_new);
     end if;
 
     if v_source[7] is not null then

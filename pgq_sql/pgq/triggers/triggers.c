@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "triggers.h"
 
 SKYTOOLS_MODULE("pgq_triggers");
@@ -24,6 +26,7 @@ static TrigaOp operation(TriggerData *tg);
 static void run(TrigaSetup *setup, TriggerData *tg);
 static void check_arguments(const TrigaSetup *setup, TriggerData *tg, TrigaOp op);
 static void check_key(const TrigaCall *call, TriggerData *tg);
+static void check_constraints(TriggerData *tg, HeapTuple tuple);
 static TrigaRow *deform(TrigaSetup *setup, TriggerData *tg, HeapTuple tuple, bool computed);
 static bool only_ignored_changed(const TrigaCall *call);
 static void build_fields(TrigaCall *call, NullableDatum *fields);
@@ -140,6 +143,8 @@ run(TrigaSetup *setup, TriggerData *tg)
 	}
 
 	check_key(&call, tg);
+	if (setup->skip && call.new_row)
+		check_constraints(tg, call.op == OP_INSERT ? tg->tg_trigtuple : tg->tg_newtuple);
 	if (triga_when(&call) && !only_ignored_changed(&call))
 	{
 		build_fields(&call, fields);
@@ -233,6 +238,35 @@ check_key(const TrigaCall *call, TriggerData *tg)
 				 errdetail("Events of table \"%s.%s\" name their row by its key: %s.",
 						   setup->schema_name, setup->table_name, setup->pkey_list),
 				 errhint("Delete the row and insert it anew.")));
+}
+
+/*
+ * The server looks at NOT NULL and CHECK constraints when it stores a row, behind
+ * BEFORE triggers. A row that SKIP keeps from being stored would never be checked,
+ * but who makes events by a table counts on its constraints. The row of a view has
+ * none.
+ */
+static void
+check_constraints(TriggerData *tg, HeapTuple tuple)
+{
+	TupleConstr *constr = RelationGetDescr(tg->tg_relation)->constr;
+	EState	   *estate;
+	ResultRelInfo *rel;
+	TupleTableSlot *slot;
+
+	if (constr == NULL || (!constr->has_not_null && constr->num_check == 0))
+		return;
+	estate = CreateExecutorState();
+	rel = makeNode(ResultRelInfo);
+	/* Index 0: in no range table, so errors show what the user may select. */
+	InitResultRelInfo(rel, tg->tg_relation, 0, NULL, 0);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(tg->tg_relation), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(tuple, slot, false);
+	if (constr->has_generated_stored)
+		ExecComputeStoredGenerated(rel, estate, slot, CMD_INSERT);
+	ExecConstraints(rel, slot, estate);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
 }
 
 static TrigaRow *

@@ -70,6 +70,36 @@ create trigger t after insert on item for each row execute function pgq.logutrig
 insert into item values (3, 'c', null, null);
 drop trigger t on item;
 
+-- SKIP: NOT NULL and CHECK constraints hold, as for a row that is stored
+\set VERBOSITY terse
+create table mailq (id int check (id > 0), who text not null, n int generated always as (id * 2) stored not null check (n < 100));
+create trigger t before insert or update on mailq for each row execute function pgq.logutriga('q', 'SKIP', 'when=coalesce(id, 0) <> 7');
+insert into mailq values (1, 'ann'), (2, 'bob');
+insert into mailq values (3, null);
+insert into mailq values (0, 'ann');
+insert into mailq values (50, 'ann');
+insert into mailq values (null, 'ann');
+insert into mailq values (7, null);
+alter table mailq alter n drop not null;
+insert into mailq values (null, 'a check that is null holds');
+select * from mailq;
+-- updates, and checks by functions and of whole rows
+alter table mailq disable trigger t;
+insert into mailq values (4, 'eve');
+alter table mailq enable trigger t;
+alter table mailq add primary key (who);
+update mailq set id = 5;
+update mailq set id = -5;
+create function even(i int) returns bool language plpgsql as $$ begin return i % 2 = 0; end $$;
+alter table mailq add constraint "Even" check (even(n)), add constraint whole check (even(id) or mailq is not null);
+insert into mailq values (6, 'a check by a function');
+alter table mailq add constraint "Odd" check (not even(n)) not valid;
+insert into mailq values (6, 'one that older rows do not pass');
+select * from mailq;
+drop table mailq;
+drop function even;
+\set VERBOSITY default
+
 -- a BEFORE trigger without SKIP lets the row through, as it found it
 create trigger t before insert or update or delete on item
     for each row execute function pgq.logutriga('q');
