@@ -31,6 +31,19 @@ server() {
     PGPORT=$("$TOP/scripts/pgcluster" start "$dir/$1" "$SKYTOOLS_TEST_TREE" autovacuum=off) || exit 1
     export PGPORT
 }
+# pooler ENTRY...: starts a pooler with these databases, where everything goes through then.
+pooler() {
+    PGPORT=$(free_port)
+    mkdir "$dir/pooler"
+    cp "$BUILD/bin/skytools" "$dir/pooler/pooler" # the servers' user cannot reach everything
+    printf '%s\n' '[databases]' "$@" '[pgbouncer]' 'listen_addr = 127.0.0.1' "listen_port = $PGPORT" \
+        'unix_socket_dir =' 'auth_type = trust' "auth_file = $dir/pooler/users" 'pool_mode = session' >"$dir/pooler/ini"
+    echo '"postgres" ""' >"$dir/pooler/users"
+    "${server_prefix[@]}" "$dir/pooler/pooler" "$dir/pooler/ini" >"$dir/pooler/log" 2>&1 &
+    echo $! >"$dir/home/pid/pooler.pid"
+    disown
+    until_true 30 "$PGBIN/psql" -X -d "${1%% *}" -c 'select 1' || { cat "$dir/pooler/log"; exit 1; }
+}
 # sql DB [STATEMENT]...: runs them, or standard input.
 sql() {
     local db=$1 statement args=()
