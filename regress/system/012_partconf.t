@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 011_partconf.t: not a row is written behind a fence, however fast its writers are. What
+# 012_partconf.t: not a row is written behind a fence, however fast its writers are. What
 # partconf knows of a database outlives it: a dump and its restore, a standby, which reads on
 # while its primary is fenced and is fenced itself once promoted, a crash, a prepared
 # transaction over that, and pg_upgrade, with the same hash or another.
