@@ -3,13 +3,16 @@ language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 -- Checks that databases make up a cluster: the list is that of a proxy, each entry what
--- get_info() says there.
+-- get_info() says there. The hash of the database that is asked, a proxy as a rule, must
+-- be theirs, too.
 --
 -- Parameters: i_list - all partitions, in the order in which the proxy has them.
 -- Returns: true. Fences are told of in notices.
 -- Raises: PX005 if they do not; the detail has all that is wrong, a line each.
+-- Calls: get_info
 declare
     v_count   integer := coalesce(cardinality(i_list), 0);
+    v_own     partconf.info := partconf.get_info();
     v_first   partconf.info;
     v_item    partconf.info;
     v_where   text;
@@ -61,6 +64,16 @@ begin
                 using detail = format('%s has fenced it at %s.', coalesce(v_item.fenced_by, 'Somebody'), v_item.fenced_at);
         end if;
     end loop;
+
+    if v_first.hash_function is distinct from v_own.hash_function then
+        v_wrong := v_wrong || format('Here, in database "%s", the hash is %s, in database "%s" %s: get_hash() of here leads calls astray.',
+                                     v_own.database, coalesce(v_own.hash_function, 'the default'),
+                                     v_first.database, coalesce(v_first.hash_function, 'the default'));
+    elsif v_first.encoding = v_own.encoding and v_first.probes <> v_own.probes then
+        v_wrong := v_wrong || format('Here, in database "%s", the hash gives other values for the same keys than in database "%s", '
+                                     'server %s here, %s there: get_hash() of here leads calls astray.',
+                                     v_own.database, v_first.database, v_own.server_version, v_first.server_version);
+    end if;
 
     v_wrong := v_wrong
         || array(select format('part_nr %s is that of entries %s.', e.part_nr, string_agg((e.n - 1)::text, ', ' order by e.n))

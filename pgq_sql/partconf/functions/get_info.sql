@@ -6,7 +6,7 @@ create type partconf.info as (
     db_code         integer,
     hash_function   text,           -- null: the default
     hash_problem    text,           -- null: the hash is what it was when it was configured
-    probes          integer[],      -- what it was then
+    probes          integer[],      -- what it was then; not configured: what the default is now
     encoding        text,
     fenced_at       timestamptz,
     fenced_by       text,
@@ -22,9 +22,9 @@ as $$
 -- Tells what this database is, also where nothing is configured.
 --
 -- Returns: one row.
--- Calls: _hash_problem
+-- Calls: _hash_problem, _probes
     select current_database()::text, c.part_nr, c.max_part, c.db_code, c.hash_function, partconf._hash_problem(),
-           c.probes, getdatabaseencoding()::text, c.fenced_at, c.fenced_by, c.set_at,
+           coalesce(c.probes, partconf._probes(null)), getdatabaseencoding()::text, c.fenced_at, c.fenced_by, c.set_at,
            current_setting('server_version'), partconf.version()
       from (select) one
       left join partconf.conf c on true;

@@ -9,6 +9,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 #include "partconf.h"
@@ -48,9 +49,12 @@ partconf_check_hash(PG_FUNCTION_ARGS)
 Datum
 partconf_valid_hash(PG_FUNCTION_ARGS)
 {
-	PartconfConf *conf = partconf_conf_configured();
+	PartconfConf *conf;
 	int32		hash;
 
+	/* it takes no lock, which would bring the news */
+	AcceptInvalidationMessages();
+	conf = partconf_conf_configured();
 	PG_RETURN_BOOL(!PG_ARGISNULL(0) &&
 				   partconf_hash(conf, PG_GETARG_TEXT_PP(0), &hash) &&
 				   (hash & conf->max_part) == conf->part_nr);

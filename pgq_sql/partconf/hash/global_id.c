@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "commands/sequence.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 #include "partconf.h"
@@ -20,9 +21,15 @@ PG_FUNCTION_INFO_V1(partconf_global_id);
 Datum
 partconf_global_id(PG_FUNCTION_ARGS)
 {
-	PartconfConf *conf = partconf_conf_configured();
-	int32		db_code = conf->db_code;
-	int64		id = nextval_internal(conf->seq_oid, false);
+	PartconfConf *conf;
+	int32		db_code;
+	int64		id;
+
+	/* a db_code that was given up must not come after set_conf() has returned */
+	AcceptInvalidationMessages();
+	conf = partconf_conf_configured();
+	db_code = conf->db_code;
+	id = nextval_internal(conf->seq_oid, false);
 
 	if (id < 0 || id > MAX_IDS)
 		ereport(ERROR,

@@ -29,6 +29,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -359,7 +360,8 @@ hash_default(const char *data, int length)
 
 /*
  * Calls the user's function, as its owner: so it gives the same for everybody, and
- * nobody runs it with rights that its owner has not got.
+ * nobody runs it with rights that its owner has not got. Nor does the caller's
+ * search_path choose what it calls, and no setting that it changes stays.
  */
 static bool
 hash_call(text *key, int32 *hash)
@@ -367,25 +369,35 @@ hash_call(text *key, int32 *hash)
 	LOCAL_FCINFO(fcinfo, 1);
 	Oid			user;
 	int			context;
+	int			nest_level;
 
 	refuse_recursion();
 	InitFunctionCallInfoData(*fcinfo, &state.function, 1, DEFAULT_COLLATION_OID, NULL, NULL);
 	fcinfo->args[0].value = PointerGetDatum(key);
 	fcinfo->args[0].isnull = false;
 	GetUserIdAndSecContext(&user, &context);
+	nest_level = NewGUCNestLevel();
 	running = true;
 	SetUserIdAndSecContext(state.owner,
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	PG_TRY();
 	{
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 		*hash = DatumGetInt32(FunctionCallInvoke(fcinfo));
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		/* what the function keeps between calls may be half made */
+		state.known = false;
 		SetUserIdAndSecContext(user, context);
 		running = false;
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	SetUserIdAndSecContext(user, context);
+	running = false;
+	AtEOXact_GUC(false, nest_level);
 	return !fcinfo->isnull;
 }
 

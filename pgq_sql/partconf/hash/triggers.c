@@ -35,6 +35,7 @@ typedef struct ValidateSetup
 } ValidateSetup;
 
 static ValidateSetup *setup_build(FunctionCallInfo fcinfo, TriggerData *tg);
+static bool has_one_text(Oid type_oid);
 static text *key_of(ValidateSetup *setup, Datum value);
 
 PG_FUNCTION_INFO_V1(partconf_validate_hash);
@@ -176,6 +177,14 @@ setup_build(FunctionCallInfo fcinfo, TriggerData *tg)
 				Oid			function;
 				bool		varlena;
 
+				if (!has_one_text(getBaseType(att->atttypid)))
+					ereport(ERROR,
+							(errcode(ERRCODE_DATATYPE_MISMATCH),
+							 errmsg("key column \"%s\" of table \"%s\" is of type %s",
+									trigger->tgargs[0], RelationGetRelationName(tg->tg_relation),
+									format_type_be(att->atttypid)),
+							 errdetail("Its text is not known to be the same in every session, and the partition goes by it."),
+							 errhint("Keep the key in a column of type text, a number or uuid.")));
 				setup->kind = KEY_OUTPUT;
 				getTypeOutputInfo(att->atttypid, &function, &varlena);
 				fmgr_info_cxt(function, &setup->output, fcinfo->flinfo->fn_mcxt);
@@ -183,6 +192,34 @@ setup_build(FunctionCallInfo fcinfo, TriggerData *tg)
 	}
 	fcinfo->flinfo->fn_extra = setup;
 	return setup;
+}
+
+/*
+ * Is a value's text the same whatever DateStyle, bytea_output and the like are?
+ */
+static bool
+has_one_text(Oid type_oid)
+{
+	char		category;
+	bool		preferred;
+
+	switch (type_oid)
+	{
+		case BOOLOID:
+		case CHAROID:
+		case CIDROID:
+		case INETOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case MACADDROID:
+		case NUMERICOID:
+		case OIDOID:
+		case UUIDOID:
+			return true;
+	}
+	get_type_category_preferred(type_oid, &category, &preferred);
+	return category == TYPCATEGORY_STRING || category == TYPCATEGORY_ENUM;
 }
 
 static text *

@@ -3,7 +3,7 @@
 \pset null NULL
 set client_min_messages = notice;
 create function info(i_part integer, i_max integer, i_code integer) returns partconf.info language sql as $$
-    select ('db' || i_part, i_part, i_max, i_code, null, null, array[1, 2], 'UTF8', null, null, now(), '15.0', '4.0')::partconf.info
+    select ('db' || i_part, i_part, i_max, i_code, null, null, (partconf.get_info()).probes, 'UTF8', null, null, now(), '15.0', '4.0')::partconf.info
 $$;
 select partconf.check_list(array[info(0, 0, 1)]);
 select partconf.check_list(array[info(0, 3, 1), info(1, 3, 2), info(2, 3, 3), info(3, 3, 4)]);
@@ -27,14 +27,14 @@ select partconf.check_list(array[null::partconf.info]);
 -- hash: function, encoding, values, a problem
 create table infos as select (info(n, 3, n)).* from generate_series(0, 3) n;
 update infos set hash_function = 'public.my_hash(text)' where part_nr = 2;
-update infos set probes = '{1,3}', server_version = '19.0' where part_nr = 1;
-update infos set encoding = 'LATIN1', probes = '{1}' where part_nr = 3;
+update infos set probes[1] = 3, server_version = '19.0' where part_nr = 1;
+update infos set encoding = 'LATIN1', probes = probes[1:1] where part_nr = 3;
 select partconf.check_list(array(select i::text::partconf.info from infos i order by part_nr));
-update infos set hash_function = 'public.my_hash(text)', encoding = 'UTF8', probes = '{1,2}', hash_problem = 'Key "a" is different.';
+update infos set hash_function = 'public.my_hash(text)', encoding = 'UTF8', probes = (partconf.get_info()).probes, hash_problem = 'Key "a" is different.';
 select partconf.check_list(array(select i::text::partconf.info from infos i order by part_nr));
 -- a fence is no error
 update infos set hash_problem = null, fenced_at = '2026-01-01 12:00+00', fenced_by = 'operator' where part_nr = 2;
-update infos set hash_problem = null;
+update infos set hash_problem = null, hash_function = null;
 set timezone = 'UTC';
 set datestyle = 'ISO';
 select partconf.check_list(array(select i::text::partconf.info from infos i order by part_nr));

@@ -58,8 +58,6 @@ select partconf.check_hash('bad');
 select partconf.check_hash('four'), current_user;
 select partconf.set_hash(null), partconf.get_hash('Four') = hashtext('four') as default;
 drop function "my Schema"."my.hash"(text);
-drop role regress_caller;
-drop role regress_hasher;
 
 -- in workers, and in many calls
 create function by_length(key text) returns integer language sql immutable parallel safe as $$ select length(key) $$;
@@ -123,3 +121,54 @@ select partconf.set_hash(null);
 drop function by_length(text);
 drop schema "my Schema";
 delete from partconf.conf;
+
+-- the caller's search_path does not choose what it calls, and no setting that it makes stays
+create function plain_hash(key text) returns integer language sql stable parallel safe as $$
+    select length(md5(key)) + (select 0 from set_config('lock_timeout', '7s', false) a, set_config('search_path', 'public', false) b)
+$$;
+select partconf.set_conf(0, 3, 1);
+select partconf.set_hash('plain_hash(text)');
+create schema evil authorization regress_caller;
+set role regress_caller;
+create function evil.md5(text) returns text language plpgsql as $$ begin raise exception 'called as %', current_user; end $$;
+set search_path = evil, pg_catalog;
+select partconf.get_hash('x'), partconf.valid_hash('x') is not null as valid;
+show search_path;
+show lock_timeout;
+reset search_path;
+reset role;
+
+-- one that has raised an error begins anew
+create table chosen as select generate_series(1, 3) as n;
+create function boom() returns integer language plpgsql stable parallel safe as $$
+begin
+    if current_setting('my.fail', true) = '1' then
+        raise exception 'boom';
+    end if;
+    return 0;
+end;
+$$;
+create function raising_hash(key text) returns integer language sql stable parallel safe as $$
+    select length(key) + public.boom() from public.chosen limit 1
+$$;
+create function try_hash(key text) returns text language plpgsql as $$
+begin
+    return partconf.get_hash(key);
+exception when raise_exception then
+    return sqlerrm;
+end;
+$$;
+select partconf.set_hash('raising_hash(text)');
+begin;
+select try_hash('abc');
+set local my.fail = '1';
+select try_hash('aaaaaaaaaa');
+set local my.fail = '0';
+select try_hash('b'), try_hash('bb');
+commit;
+select partconf.set_hash(null);
+drop schema evil cascade;
+drop function plain_hash, raising_hash, try_hash, boom;
+drop table chosen;
+drop role regress_caller;
+drop role regress_hasher;

@@ -45,7 +45,7 @@ select partconf.fence();
 select partconf.unfence();
 select partconf._lock_conf('0');
 select partconf._probes(null);
-select * from partconf.conf;
+select part_nr, max_part from partconf.conf;
 update partconf.conf set db_code = 2;
 select nextval('partconf.global_id_seq');
 reset role;
