@@ -6,6 +6,7 @@ package batch
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func WritePidFile(path string) (*PidFile, error) {
 	if err == nil {
 		err = temp.Chmod(0o644)
 	}
-	for err == nil {
+	for patience := time.Now().Add(exitTime); err == nil; {
 		if err = os.Link(temp.Name(), path); err == nil {
 			return &PidFile{path: path, file: temp}, nil
 		}
@@ -53,26 +54,34 @@ func WritePidFile(path string) (*PidFile, error) {
 			temp.Close()
 			return &PidFile{path: path, file: file}, nil
 		}
+		if errors.Is(err, errLocked) && time.Now().Before(patience) {
+			err = nil
+			time.Sleep(exitTime / 100)
+		}
 	}
 	temp.Close()
-	if errors.Is(err, errHeld) {
+	if errors.Is(err, errHeld) || errors.Is(err, errLocked) {
 		return nil, err
 	}
 	return nil, pidFileError(path, err)
 }
 
-// errHeld is a pid file of another process.
-var errHeld = errors.New("another process running?")
+// errHeld is a pid file of another process, errLocked one that somebody has locked who is
+// not named in it: a process that is being killed, or another start.
+var (
+	errHeld   = errors.New("another process running?")
+	errLocked = errors.New("another process has locked it")
+)
+
+// exitTime is how long a process that was killed may keep its lock.
+const exitTime = 2 * time.Second
 
 // takeOver writes our pid into a pid file that is there, unless its process
 // lives. Of two starts the second finds it locked by the first. It gives no file
 // when the one there vanished.
 func takeOver(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	file, err := openPidFile(path, os.O_RDWR)
+	if file == nil || err != nil {
 		return nil, err
 	}
 	taken, err := takeFile(file, path)
@@ -81,6 +90,25 @@ func takeOver(path string) (*os.File, error) {
 		file = nil
 	}
 	return file, err
+}
+
+// openPidFile opens a pid file that is there; it gives none when it is not.
+func openPidFile(path string, flag int) (*os.File, error) {
+	file, err := os.OpenFile(path, flag|unix.O_NONBLOCK, 0) // a pipe has nobody at its other end
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return nil, errors.New("it is a symbolic link to a file that does not exist")
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if stat, err := file.Stat(); err != nil || !stat.Mode().IsRegular() {
+		file.Close()
+		return nil, cmp.Or(err, errors.New("it is no regular file"))
+	}
+	return file, nil
 }
 
 // takeFile writes our pid into the file in hand. What counts is that one: the file at path
@@ -94,8 +122,11 @@ func takeFile(file *os.File, path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if pid != 0 || !locked {
+	switch {
+	case pid != 0:
 		return false, fmt.Errorf("pidfile %s exists, %w (pid %d)", path, errHeld, pid)
+	case !locked:
+		return false, fmt.Errorf("pidfile %s exists, %w", path, errLocked)
 	}
 	text := fmt.Appendln(nil, os.Getpid())
 	if _, err := file.WriteAt(text, 0); err != nil {
@@ -154,7 +185,11 @@ func owner(file *os.File) (int, error) {
 const clockError = 2 * time.Second
 
 func pidFileError(path string, err error) error {
-	return fmt.Errorf("write pidfile %s: %w; create its directory or change pidfile", path, baseError(err))
+	advice := "change pidfile"
+	if errors.Is(err, os.ErrNotExist) {
+		advice = "create its directory or change pidfile"
+	}
+	return fmt.Errorf("write pidfile %s: %w; %s", path, baseError(err), advice)
 }
 
 // Remove deletes the pid file, unless another process has taken it since.
@@ -169,7 +204,11 @@ func (p *PidFile) Remove() {
 }
 
 func parsePid(data []byte) int {
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	words := strings.Fields(string(data)) // some programs write more behind it
+	if len(words) == 0 {
+		return 0
+	}
+	pid, err := strconv.Atoi(words[0])
 	if err != nil || pid <= 0 {
 		return 0
 	}
@@ -179,12 +218,9 @@ func parsePid(data []byte) int {
 // RunningPid is the pid in the file if that process lives and is another
 // one, else 0.
 func RunningPid(path string) (int, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
+	file, err := openPidFile(path, os.O_RDONLY)
 	pid := 0
-	if err == nil {
+	if file != nil {
 		defer file.Close()
 		pid, err = owner(file)
 	}

@@ -41,6 +41,7 @@ func TestPidFile(t *testing.T) {
 		{"of a dead process", fmt.Sprintln(deadPid(t)), ""},
 		{"of ourselves, before a reboot", fmt.Sprint(os.Getpid()), ""},
 		{"with rubbish", "not a pid", ""},
+		{"with more lines", fmt.Sprintf("%d\nmore\n", os.Getppid()), fmt.Sprintf("exists, another process running? (pid %d)", os.Getppid())},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "job.pid")
@@ -69,6 +70,55 @@ func TestPidFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is no file is told, and nobody waits for it.
+func TestPidFileMustBeAFile(t *testing.T) {
+	dir := t.TempDir()
+	link, fifo := filepath.Join(dir, "link.pid"), filepath.Join(dir, "fifo.pid")
+	if err := os.Symlink(filepath.Join(dir, "gone"), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{link: "symbolic link to a file that does not exist", fifo: "no regular file", dir: "directory"} {
+		if _, err := WritePidFile(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("write %s: %v, want %q", path, err, want)
+		}
+		if _, err := RunningPid(path); path != dir && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("read %s: %v, want %q", path, err, want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// A process that is being killed keeps its lock for a moment.
+func TestPidFileIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "job.pid")
+	if err := os.WriteFile(path, fmt.Appendln(nil, deadPid(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := lock(file); !locked || err != nil {
+		t.Fatalf("lock: %t, %v", locked, err)
+	}
+	var end sync.WaitGroup
+	end.Go(func() {
+		time.Sleep(exitTime / 4)
+		file.Close()
+	})
+	p, err := WritePidFile(path)
+	end.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Remove()
 }
 
 func TestPidFileOfAnotherIsNotRemoved(t *testing.T) {

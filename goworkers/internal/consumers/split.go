@@ -95,6 +95,9 @@ func (s *dateSplit) table(ctx context.Context, tx pgx.Tx, fields []field) (strin
 		return "", badRowf("its field %q is NULL, and the table is split by that", s.field)
 	}
 	date := f.value
+	if strings.HasSuffix(date, "BC") {
+		return "", badRowf("its field %q, which the table is split by, is before our era, and tables are named without that", s.field)
+	}
 	if n := len(layouts[s.period]); !s.zoned && s.period != hourly && len(date) > n {
 		date = date[:n] // no need to look at the time
 	}
@@ -125,7 +128,7 @@ func (s *dateSplit) table(ctx context.Context, tx pgx.Tx, fields []field) (strin
 	return table, nil
 }
 
-const startSQL = `select pg_catalog.to_char($1::text::timestamptz, 'YYYY-MM-DD HH24')`
+const startSQL = `select coalesce(pg_catalog.to_char($1::text::timestamptz, 'YYYY-MM-DD HH24'), $1::text)`
 
 // start is when the period begins that a url-encoded date is in.
 func (s *dateSplit) start(ctx context.Context, tx pgx.Tx, encoded string) (time.Time, error) {
