@@ -18,6 +18,7 @@ auth_file = $dir/conf/users_$1.txt
 admin_users = admin
 pool_mode = transaction
 default_pool_size = 8
+query_wait_timeout = 10
 max_client_conn = $3
 INI
     } >"$dir/conf/pooler_$1.ini"

@@ -7,18 +7,22 @@
 stop_all() {
     local dir=$1 pid server
     for pid in "$dir"/pid/*; do
-        [ -e "$pid" ] && kill -KILL "$(cat "$pid")" 2>/dev/null || true
+        [ -e "$pid" ] && of_demo "$dir" "$(cat "$pid")" && kill -KILL "$(cat "$pid")" 2>/dev/null || true
     done
     for server in "$dir"/*/port; do
         [ ! -e "$server" ] || "$TOP/scripts/pgcluster" stop "${server%/port}" immediate 2>/dev/null || true
     done
     rm -rf "$dir"
 }
+# of_demo DIR PID: whether the process still is the demo's, and not another with its number.
+of_demo() { case $(readlink "/proc/$2/exe") in "$(cd "$1" && pwd -P)"/*) ;; *) return 1 ;; esac }
 # finish: the way out, whatever happened.
+starting=()
 finish() {
     local rc=$?
     trap '' INT TERM
     leave_screen
+    wait "${starting[@]}" || true
     if [ $rc != 0 ] && [ $rc != 130 ]; then
         say "demo: failed with status $rc; the ends of the logs:"
         tail -n 5 "$dir"/log/*.log >&2 2>/dev/null || true
@@ -33,13 +37,14 @@ step() { printf '[%5.1f s] %s\n' "$((($(date +%s%N) - start) / 10000000))e-2" "$
 
 # ---- what is drawn in place goes to the terminal's other screen, so that the lines above stay
 
+# It is named, since the way out may begin where stdout goes elsewhere.
 screen=
 enter_screen() {
-    screen=on
-    printf '\e[?1049h\e[?25l\e[H\e[2J'
+    screen=$(readlink "/proc/$$/fd/1")
+    printf '\e[?1049h\e[?25l\e[H\e[2J' >"$screen"
 }
 leave_screen() {
-    [ -z "$screen" ] || printf '\e[?25h\e[?1049l'
+    [ -z "$screen" ] || printf '\e[?25h\e[?1049l' >"$screen"
     screen=
 }
 
@@ -66,9 +71,12 @@ declare -A port
 start_servers() {
     local server
     for server in "$@"; do
-        "$TOP/scripts/pgcluster" start "$dir/$server" "$dir/tree" >"$dir/out/$server.port" &
+        # Out of the reach of Ctrl-C, which would find it half made.
+        setsid "$TOP/scripts/pgcluster" start "$dir/$server" "$dir/tree" >"$dir/out/$server.port" &
+        starting+=($!)
     done
-    wait
+    wait "${starting[@]}" || true
+    starting=()
     for server in "$@"; do
         port[$server]=$(cat "$dir/out/$server.port")
         [ -n "${port[$server]}" ] || die "the server $server did not start"

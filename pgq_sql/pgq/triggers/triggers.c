@@ -262,6 +262,7 @@ check_constraints(TriggerData *tg, HeapTuple tuple)
 	InitResultRelInfo(rel, tg->tg_relation, 0, NULL, 0);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(tg->tg_relation), &TTSOpsHeapTuple);
 	ExecStoreHeapTuple(tuple, slot, false);
+	slot->tts_tableOid = RelationGetRelid(tg->tg_relation); /* a new row has none yet */
 	if (constr->has_generated_stored)
 		ExecComputeStoredGenerated(rel, estate, slot, CMD_INSERT);
 	ExecConstraints(rel, slot, estate);

@@ -77,3 +77,12 @@ insert into item values (1);
 drop function pgq.insert_event(text, text, text, text, text, text, text);
 alter function pgq.insert_event_kept(text, text, text, text, text, text, text) rename to insert_event;
 drop table item;
+
+-- a constraint of a row that SKIP does not store can ask for its table
+select pgq.create_queue('library');
+create table item (id int check (tableoid = 'item'::regclass));
+create trigger t before insert on item for each row execute function pgq.logutriga('library', 'SKIP');
+insert into item values (1);
+select ev_data from pgq.event_template where ev_extra1 like '%.item';
+drop table item;
+select pgq.drop_queue('library');
