@@ -529,6 +529,14 @@ func TestLoadersRefuseWhatTheyCannotDo(t *testing.T) {
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", PartField: "day", PartMethod: "daily"})
 			}, []string{"event 1: ", `field "day"`, `"soon"`}},
+		{"a date without a day", "select pgq.insert_event('user_events', 'I:id', 'id=1&at=infinity')", "create table k (id int, at timestamptz) partition by range (at)",
+			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", PartField: "at", PartMethod: "daily"})
+			}, []string{"event 1: ", `field "at"`, `"infinity" is no date`}},
+		{"a date before our era", "select pgq.insert_event('user_events', 'I:id', 'id=1&day=0044-03-15+BC')", "create table k (id int, day date)",
+			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
+				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", PartField: "day", PartMethod: "daily"})
+			}, []string{"event 1: ", `field "day"`, "before our era"}},
 		{"partitioned otherwise", "select pgq.insert_event('user_events', 'I:id', 'id=1&day=2026-11-30')", "create table k (id int, day date) partition by list (id)",
 			func(r batch.RemoteConfig) func(*batch.Job) (batch.Worker, error) {
 				return dispatchTable(TableDispatcherConfig{RemoteConfig: r, DestTable: "k", PartField: "day", PartMethod: "daily"})
