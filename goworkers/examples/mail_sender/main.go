@@ -44,7 +44,7 @@ func (cfg *config) send(ctx context.Context, tx pgx.Tx, ev *pgq.Event, m *mail) 
 		err = smtp.SendMail(cfg.SMTP, nil, cfg.From, []string{m.Email}, []byte(*text))
 	}
 	if answer := new(textproto.Error); errors.As(err, &answer) && answer.Code >= 500 {
-		return batch.DeadLetter(err.Error())
+		return batch.DeadLetter(answer.Msg)
 	} else if err != nil {
 		return batch.RetryFor(0, err.Error())
 	}

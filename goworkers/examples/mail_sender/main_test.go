@@ -163,7 +163,7 @@ func TestMailsAreSentTriedAgainAndGivenUp(t *testing.T) {
 			t.Errorf("mail %d is %q, want %q", i+1, got, want[i])
 		}
 	}
-	reasons := []string{`550 "5.1.1 no such user"`, `field "email": is NULL`, "there is no such template"}
+	reasons := []string{"5.1.1 no such user", `field "email": is NULL`, "there is no such template"}
 	if got := example.Reasons(t, db); !slices.Equal(got, reasons) {
 		t.Errorf("given up for %q, want %q", got, reasons)
 	}
