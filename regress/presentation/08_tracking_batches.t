@@ -4,14 +4,7 @@
 set -uo pipefail
 # shellcheck source=regress/presentation/jobs.sh
 . "$(dirname "$0")/jobs.sh"
-server queue
-queue=$PGPORT
-server target
-target=$PGPORT
-export PGPORT=$queue
-on_target() { PGPORT=$target sql stats "$@"; }
-sql postgres 'create database shop'
-PGPORT=$target sql postgres 'create database stats'
+queue_and_target stats
 sql shop 'create extension pgq' "select pgq.create_queue('orders')" "select pgq.register_consumer('orders', 'adder')" >/dev/null
 on_target 'create extension pgq_ext' 'create table total (n bigint)' 'insert into total values (0)'
 

@@ -4,14 +4,7 @@
 set -uo pipefail
 # shellcheck source=regress/presentation/jobs.sh
 . "$(dirname "$0")/jobs.sh"
-server queue
-queue=$PGPORT
-server target
-target=$PGPORT
-export PGPORT=$queue
-on_target() { PGPORT=$target sql mail "$@"; }
-sql postgres 'create database shop'
-PGPORT=$target sql postgres 'create database mail'
+queue_and_target mail
 sql shop 'create extension pgq' "select pgq.create_queue('mails')" "select pgq.register_consumer('mails', 'sender')" >/dev/null
 on_target 'create extension pgq_ext' 'create table sent (n int)'
 

@@ -31,6 +31,18 @@ server() {
     PGPORT=$("$TOP/scripts/pgcluster" start "$dir/$1" "$SKYTOOLS_TEST_TREE" autovacuum=off) || exit 1
     export PGPORT
 }
+# queue_and_target DB: two servers, one for a queue, where everything goes to then, and one
+# for its effects, where on_target goes, in database DB.
+queue_and_target() {
+    server queue
+    queue=$PGPORT
+    server target
+    target=$PGPORT target_db=$1
+    export PGPORT=$queue
+    sql postgres 'create database shop'
+    PGPORT=$target sql postgres "create database $1"
+}
+on_target() { PGPORT=$target sql "$target_db" "$@"; }
 # pooler ENTRY...: starts a pooler with these databases, where everything goes through then.
 pooler() {
     PGPORT=$(free_port)

@@ -11,23 +11,12 @@ as $$
 -- Raises: 55P03 somebody was still writing: the detail tells who, nothing is changed; PX004
 --      not configured; 22004, 22023 timeouts that make no sense; 40001 under REPEATABLE READ,
 --      if somebody has changed the configuration.
--- Calls: _lock_conf
+-- Calls: _lock_conf, _conf_for_update
 -- Tables written: partconf.conf
 -- Locks taken: as _lock_conf
-declare
-    v_fenced_at timestamptz;
 begin
     perform partconf._lock_conf(i_timeout);
-    -- For update, so that an old snapshot cannot show a fence that is not there any more.
-    select c.fenced_at
-      into v_fenced_at
-      from partconf.conf c
-       for update;
-    if not found then
-        raise exception 'partconf is not configured in database "%"', current_database()
-            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
-    end if;
-    if v_fenced_at is not null then
+    if (partconf._conf_for_update()).fenced_at is not null then
         return false;
     end if;
     -- It must not be forgotten in a crash once we have said that it is there.
@@ -49,19 +38,10 @@ as $$
 -- Returns: true; false if there was no fence.
 -- Raises: PX004 not configured; 40001 under REPEATABLE READ, if somebody has changed the
 --      configuration.
+-- Calls: _conf_for_update
 -- Tables written: partconf.conf
-declare
-    v_fenced_at timestamptz;
 begin
-    select c.fenced_at
-      into v_fenced_at
-      from partconf.conf c
-       for update;
-    if not found then
-        raise exception 'partconf is not configured in database "%"', current_database()
-            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
-    end if;
-    if v_fenced_at is null then
+    if (partconf._conf_for_update()).fenced_at is null then
         return false;
     end if;
     update partconf.conf

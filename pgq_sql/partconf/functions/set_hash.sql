@@ -10,7 +10,7 @@ as $$
 -- Returns: 1 the hash is another now, 0 it was this one; then the probes are recorded anew.
 -- Raises: PX004 not configured; PX005 the function does not fit; 55P03 there were writers for
 --      5 seconds.
--- Calls: _lock_conf, _probes
+-- Calls: _lock_conf, _conf_for_update, _probes
 -- Tables written: partconf.conf
 -- Locks taken: as _lock_conf
 declare
@@ -44,14 +44,7 @@ begin
     end if;
 
     perform partconf._lock_conf('5 seconds');
-    select c.hash_function
-      into v_old
-      from partconf.conf c
-       for update;
-    if not found then
-        raise exception 'partconf is not configured in database "%"', current_database()
-            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
-    end if;
+    v_old := (partconf._conf_for_update()).hash_function;
     update partconf.conf
        set hash_function = v_name, probes = partconf._probes(v_name), set_at = now();
     return (v_name is distinct from v_old)::integer;
@@ -68,7 +61,7 @@ as $$
 -- Returns: 1 the hash was another when it was configured, 0 it was the same.
 -- Raises: PX004 not configured; PX005 the hash function is not there; 55P03 there were
 --      writers for 5 seconds.
--- Calls: _lock_conf, _probes
+-- Calls: _lock_conf, _conf_for_update, _probes
 -- Tables written: partconf.conf
 -- Locks taken: as _lock_conf
 declare
@@ -76,14 +69,7 @@ declare
     v_probes integer[];
 begin
     perform partconf._lock_conf('5 seconds');
-    select c.*
-      into v_conf
-      from partconf.conf c
-       for update;
-    if not found then
-        raise exception 'partconf is not configured in database "%"', current_database()
-            using errcode = 'PX004', hint = 'Call partconf.set_conf(part_nr, max_part, db_code) first.';
-    end if;
+    v_conf := partconf._conf_for_update();
     v_probes := partconf._probes(v_conf.hash_function);
     if v_probes = v_conf.probes then
         return 0;
